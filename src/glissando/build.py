@@ -1,0 +1,241 @@
+"""Config -> objects. The only room that sees the whole config; derived sizes flow here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+
+from glissando.checkpoints.files import Stored, locate, read
+from glissando.checkpoints.instantiate import instantiate
+from glissando.cli.conf import pretrained_dir
+from glissando.conditioning.routing import check_routing
+from glissando.datasets.shards import fingerprint, read_dataset
+from glissando.errors import UserError
+from glissando.representations.autoencoder import Autoencoder
+from glissando.representations.base import Representation
+from glissando.training.data import Clips
+
+
+@dataclass
+class Run:
+    """What a training stage needs: the module, its data, what its checkpoints say."""
+
+    module: Any
+    data: Clips
+    kind: str
+    representation: dict[str, Any]
+    warm_start: Callable[[], None] | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+def plain(cfg: Any) -> Any:
+    """A config as resolved plain containers, as checkpoints store it."""
+    return OmegaConf.to_container(cfg, resolve=True) if OmegaConf.is_config(cfg) else cfg
+
+
+# ---- data ---------------------------------------------------------------------------------
+
+
+def prepared(cfg: DictConfig) -> Path:
+    """The prepared dataset that ``data=`` asks for, prepared now if it is not there yet."""
+    from glissando.datasets.prepare import prepare
+
+    source = instantiate(cfg.data)
+    root = cfg.prepare.shards
+    if root is None:
+        mark = fingerprint({"source": source.name, "settings": dict(source.settings())})
+        root = f"data/shards/{source.name}-{mark[:8]}"
+    if not (Path(root) / "dataset.json").is_file():
+        prepare(source, root, cfg.prepare.workers, cfg.prepare.samples_per_shard)
+    return Path(root)
+
+
+def encoded(cfg: DictConfig, root: Path, representation: Autoencoder) -> Path:
+    """The latents of a prepared dataset under one representation, encoded now if missing."""
+    from glissando.datasets.latents import encode_dataset
+
+    facts = read_dataset(root)
+    _same("data.sample_rate", facts["sample_rate"], representation.sample_rate)
+    _same("data.channels", facts["channels"], representation.audio_channels)
+    mark = representation.fingerprint()
+    out = Path("data/latents") / f"{root.name}-{mark}"
+    if not (out / "dataset.json").is_file():
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        representation.eval().to(device)
+
+        @torch.no_grad()
+        def encode(wave: Tensor) -> Tensor:
+            return representation.encode(wave.to(device)).float().cpu()
+
+        encode_dataset(root, out, encode, fingerprint=mark, hop=representation.hop)
+        representation.cpu()
+    return out
+
+
+def _same(flag: str, data: int, wanted: int) -> None:
+    if data != wanted:
+        raise UserError(
+            f"the data has {flag.split('.')[1]} {data} and the autoencoder works at {wanted}: "
+            f"set {flag}={wanted}, or another representation.autoencoder="
+        )
+
+
+def _clips(cfg: DictConfig, root: Path, valid_seconds: float | None = None) -> Clips:
+    return Clips(
+        str(root), seed=cfg.seed, valid_seconds=valid_seconds,
+        **{str(key): value for key, value in plain(cfg.loader).items()},
+    )  # fmt: skip
+
+
+# ---- representations ----------------------------------------------------------------------
+
+
+def latent_audio(autoencoder: str) -> Autoencoder:
+    """``representation=latent_audio``: the autoencoder of a shipped model, a run or a file."""
+    try:
+        stored = read(locate(autoencoder, pretrained_dir()))
+    except UserError as error:
+        raise UserError(
+            f"representation.autoencoder: {error} (train one: python train.py model=vae)"
+        ) from None
+    if stored.kind != "autoencoder":
+        raise UserError(f"representation.autoencoder={autoencoder} is a {stored.kind} checkpoint")
+    return _loaded(stored, "representation.")
+
+
+def _loaded(stored: Stored, prefix: str) -> Autoencoder:
+    representation = rebuilt(stored.facts["representation"])
+    own = {
+        name.removeprefix(prefix): tensor
+        for name, tensor in stored.weights.items()
+        if name.startswith(prefix)
+    }
+    representation.load_state_dict(own)
+    return representation
+
+
+def rebuilt(recipe: dict[str, Any]) -> Autoencoder:
+    """A representation from the recipe in a checkpoint, without weights."""
+    representation = instantiate(recipe)
+    representation.recipe = recipe
+    return representation
+
+
+# ---- stages -------------------------------------------------------------------------------
+
+
+def autoencoder(cfg: DictConfig) -> Run:
+    """``model=vae``: a raw-audio autoencoder on waveform crops."""
+    from glissando.training.autoencoder import AutoencoderModule
+
+    root = prepared(cfg)
+    facts = read_dataset(root)
+    network = {**plain(cfg.model), "audio_channels": facts["channels"], "_partial_": False}
+    recipe = {
+        "_target_": "glissando.representations.autoencoder.Autoencoder",
+        "network": network,
+        "sample_rate": facts["sample_rate"],
+    }
+    representation = rebuilt(recipe)
+    vae = plain(cfg.vae)
+    adversary = None
+    if vae["adversarial_start"] < cfg.trainer.max_steps:
+        adversary = instantiate(cfg.discriminator, audio_channels=facts["channels"])
+    module = AutoencoderModule(
+        representation,
+        instantiate(cfg.reconstruction, sample_rate=facts["sample_rate"]),
+        instantiate(cfg.optimizer),
+        instantiate(cfg.schedule),
+        discriminator=adversary,
+        **vae,
+    )
+    clips = _clips(cfg, root)
+
+    def warm_start() -> None:
+        def waves() -> Iterator[Tensor]:
+            for batch in islice(clips.train_dataloader(), 40):
+                yield batch.waveform
+
+        module.warm_start(waves())
+
+    return Run(module, clips, "autoencoder", recipe, warm_start)
+
+
+def diffusion(cfg: DictConfig) -> Run:
+    """``model=dit`` and its like: a denoiser on cached latents."""
+    from glissando.training.diffusion import DiffusionModule
+
+    root = prepared(cfg)
+    representation = instantiate(cfg.representation)
+    if not representation.measured:
+        raise UserError(
+            "the autoencoder has no latent statistics: its training never reached a validation; "
+            "train it on (python train.py model=vae ckpt=…)"
+        )
+    latents = encoded(cfg, root, representation)
+    parts = denoising(plain(cfg), representation)
+    clips = _clips(cfg, latents)
+    captions = (attributes.get("caption") for attributes in clip_attributes(latents))
+    parts.conditioners.warm(captions)
+    module = DiffusionModule(
+        representation,
+        parts.conditioners,
+        parts.denoiser,
+        parts.levels,
+        instantiate(cfg.optimizer),
+        instantiate(cfg.schedule),
+        dropout=cfg.diffusion.dropout,
+    )
+    return Run(module, clips, "diffusion", representation.recipe, notes=parts.notes)
+
+
+@dataclass
+class Denoising:
+    """The learned half of a diffusion model and the law of its training."""
+
+    conditioners: Any
+    denoiser: Any
+    levels: Any
+    notes: list[str]
+
+
+def denoising(config: dict[str, Any], representation: Representation) -> Denoising:
+    """Conditioners, network and denoiser from a plain training config.
+
+    Raises UserError, naming the flag, when what is known and what reads it do not fit.
+    """
+    mechanisms = instantiate(config["conditioning"])
+    encoder = instantiate(config["text_encoder"])
+    conditioners = instantiate(config["conditioner"], text_encoder=encoder)
+    named = {entry for spec in mechanisms.values() for entry in spec.keywords["reads"]}
+    # A text encoder's half that no mechanism names is not computed; the check sees the rest.
+    unread = [name for name in ("text", "text_pooled") if name not in named]
+    wanted = [name for name in conditioners.sizes if name not in unread]
+    conditioners.only(wanted)
+    check_routing(conditioners.sizes, mechanisms)
+    network = instantiate(
+        config["model"], channels=representation.channels, sizes=conditioners.sizes,
+        mechanisms=mechanisms,
+    )()  # fmt: skip
+    objective = instantiate(config["objective"])
+    return Denoising(conditioners, objective.denoiser(network), objective.levels, objective.notes())
+
+
+def clip_attributes(root: Path) -> Iterator[dict[str, Any]]:
+    """The attributes of every clip of a prepared dataset, all splits."""
+    import json
+
+    from glissando.datasets.shards import Shard, shard_paths
+
+    for split in read_dataset(root)["splits"]:
+        for path in shard_paths(root, split):
+            shard = Shard(path)
+            for sample in shard.samples:
+                yield json.loads(shard.member(sample, "json"))

@@ -1,0 +1,129 @@
+"""Checkpoints on disk: found by name, read without trusting them, written small for shipping."""
+
+from __future__ import annotations
+
+import difflib
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from glissando.errors import UserError
+
+WEIGHTS = "model.safetensors"
+FACTS = "model.yaml"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A checkpoint's weights (EMA where there is one) and what it says of itself."""
+
+    path: Path
+    facts: dict[str, Any]
+    weights: dict[str, Tensor]
+
+    @property
+    def kind(self) -> str:
+        return self.facts["kind"]
+
+
+def locate(name: str | Path, pretrained: Path | None = None, runs: Path | None = None) -> Path:
+    """The checkpoint file or shipped folder that ``name`` means.
+
+    A shipped model's name ("demo"), ``last`` (the newest run under ``runs``), a run folder, or a
+    file. Raises UserError naming the nearest ones.
+    """
+    runs = runs or Path("outputs")
+    if pretrained is not None and (pretrained / str(name) / WEIGHTS).is_file():
+        return pretrained / str(name)
+    if str(name) == "last":
+        found = sorted(_run_checkpoints(runs), key=lambda path: path.stat().st_mtime)
+        if not found:
+            raise UserError(f"ckpt=last: no run with a checkpoint under {runs}/ yet; ckpt=demo plays")
+        return found[-1]
+    path = Path(name).expanduser()
+    if path.is_dir():
+        for inside in (path / WEIGHTS, path / "checkpoints" / "last.ckpt", path / "last.ckpt"):
+            if inside.is_file():
+                return path if inside.name == WEIGHTS else inside
+        raise UserError(f"ckpt={path} holds no checkpoint (checkpoints/last.ckpt or {WEIGHTS})")
+    if path.is_file():
+        return path
+    raise UserError(f"ckpt={name} does not exist; {_nearest(str(name), pretrained, runs)}")
+
+
+def _run_checkpoints(runs: Path) -> list[Path]:
+    return [*runs.glob("**/checkpoints/last.ckpt")]
+
+
+def _nearest(name: str, pretrained: Path | None, runs: Path) -> str:
+    shipped = [p.parent.name for p in pretrained.glob(f"*/{WEIGHTS}")] if pretrained else []
+    known = [*shipped, "last", *(str(p.parents[1]) for p in _run_checkpoints(runs))]
+    known += [str(p) for p in runs.glob("**/checkpoints/*.ckpt")]
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.3) or known[:3]
+    return f"nearest: {', '.join(close)}" if close else "nothing was trained here yet"
+
+
+def read_training(path: Path) -> dict[str, Any]:
+    """A Lightning checkpoint as a plain dictionary, unpickling tensors and containers only.
+
+    Raises UserError when it is torn, foreign, or holds anything that could run code.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"{path} is not a checkpoint of weights alone and was not opened: {reason}"
+        ) from None
+    except (RuntimeError, EOFError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path} cannot be read ({reason}); is it whole?") from None
+    if not isinstance(checkpoint, dict) or "glissando" not in checkpoint:
+        raise UserError(f"{path} is not a glissando checkpoint (it does not say what it is)")
+    return checkpoint
+
+
+def read(path: Path, averaged: bool = True) -> Stored:
+    """A training checkpoint, or a shipped folder, for use: weights with the EMA laid over them."""
+    if path.is_dir():
+        from omegaconf import OmegaConf
+        from safetensors.torch import load_file
+
+        said = OmegaConf.to_container(OmegaConf.load(path / FACTS))
+        assert isinstance(said, dict)
+        weights = {name: tensor.float() for name, tensor in load_file(path / WEIGHTS).items()}
+        return Stored(path, {str(k): v for k, v in said.items()}, weights)
+    checkpoint = read_training(path)
+    weights = dict(checkpoint["state_dict"])
+    said = checkpoint["glissando"]
+    if averaged:
+        prefix = said["averaged"]
+        for name, tensor in (checkpoint.get("ema") or {}).items():
+            weights[f"{prefix}.{name}"] = tensor
+    return Stored(path, said, weights)
+
+
+def write(folder: Path, stored: Stored, dtype: torch.dtype = torch.float16) -> Path:
+    """A shipped model: ``model.safetensors`` (large tensors in ``dtype``) and ``model.yaml``.
+
+    Vectors, statistics and what would overflow ``dtype`` stay float32. Discriminators are left
+    out: they make no sound.
+    """
+    from omegaconf import OmegaConf
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    limit = torch.finfo(dtype).max
+    kept = {}
+    for name, tensor in stored.weights.items():
+        if name.startswith("discriminator."):
+            continue
+        small = tensor.ndim < 2 or "latent_" in name or bool((tensor.abs() > limit).any())
+        kept[name] = (tensor.float() if small else tensor.to(dtype)).contiguous().clone()
+    save_file(kept, folder / WEIGHTS)
+    OmegaConf.save(OmegaConf.create(stored.facts), folder / FACTS)
+    return folder

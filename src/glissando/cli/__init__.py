@@ -1,0 +1,4 @@
+"""Everything between a shell and the package: argv, config folder, error lines, progress.
+
+Nothing here imports torch, so that ``--help`` and ``--cfg job`` answer at once.
+"""

@@ -1,0 +1,98 @@
+"""A curve over time (melody, dynamics, rhythm) -> an entry aligned with the latent's frames."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from glissando.condition import Condition, Local, Size, Sizes
+from glissando.conditioners.base import Conditioner, absent_value
+from glissando.errors import UserError
+
+
+class LocalConditioner(Conditioner):
+    """Brings a (D, n) attribute, ``rate`` columns a second from the clip's first sample, to T.
+
+    Each latent frame gets the mean of the attribute over the time it covers, so that a faster
+    curve is averaged and not aliased, and a slower one is held. Frames after the curve's end (a
+    clip padded in its batch) get the absent value. ``align`` tells the latent's rate.
+
+    Args:
+        name: of the entry (Local).
+        dim: D; a curve of one dimension may be given as (n,).
+        rate: columns a second.
+        attribute: key in a clip's attributes; ``name`` by default.
+        unconditional: ``zero`` (default), ``learned`` or ``kept``.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        dim: int,
+        rate: float,
+        attribute: str | None = None,
+        unconditional: Literal["zero", "learned", "kept"] = "zero",
+    ) -> None:
+        super().__init__(attribute or name, unconditional)
+        if rate <= 0:
+            raise UserError(f"conditioner.{name}.rate={rate} must be above 0 (columns a second)")
+        self.name, self.dim, self.rate = name, dim, float(rate)
+        self.latent_rate: float | None = None
+        absent_value(unconditional, dim, self, "absent_vector")
+        self.absent_vector: Tensor
+
+    @property
+    def sizes(self) -> Sizes:
+        return {self.name: Size(Local, self.dim)}
+
+    def align(self, latent_rate: float) -> None:
+        self.latent_rate = latent_rate
+
+    def parse(self, value: Any) -> Tensor:
+        try:
+            curve = torch.as_tensor(value, dtype=torch.float64, device="cpu")
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise UserError(f"{self.attribute} is not an array of numbers: {error}") from error
+        curve = curve.unsqueeze(0) if curve.ndim == 1 else curve
+        if curve.ndim != 2 or curve.shape[0] != self.dim or not curve.shape[1]:
+            raise UserError(
+                f"{self.attribute} has shape {tuple(curve.shape)}, "
+                f"conditioner.{self.name}.dim={self.dim} wants ({self.dim}, columns)"
+            )
+        return curve
+
+    def embed(self, values: list[Tensor], frames: int | None = None) -> Condition:
+        if self.latent_rate is None:
+            raise ValueError(f"{self.name}: call align(latent_rate) before the first batch")
+        step = self.rate / self.latent_rate  # columns a latent frame
+        if frames is None:
+            frames = math.ceil(max(curve.shape[1] for curve in values) / step)
+        absent = self.absent_vector
+        rows = []
+        for curve in values:
+            mean, covered = frame_means(curve, step, frames)
+            rows.append(torch.where(covered.to(absent.device), mean.to(absent), absent[:, None]))
+        return Condition({self.name: Local(torch.stack(rows).unsqueeze(2))})
+
+    def absent(self, n: int, frames: int = 1) -> Condition:
+        value = self.absent_vector.view(1, -1, 1, 1).expand(n, -1, 1, frames)
+        return Condition({self.name: Local(value)})
+
+
+def frame_means(curve: Tensor, step: float, frames: int) -> tuple[Tensor, Tensor]:
+    """Means of a piecewise constant curve (D, n) over frames of ``step`` columns each.
+
+    Returns (D, frames) and a (frames,) bool, False where a frame lies wholly after the curve. The
+    mean is the difference of the curve's integral, which is piecewise linear between columns.
+    """
+    columns = curve.shape[1]
+    integral = torch.nn.functional.pad(curve.cumsum(1), (1, 0))  # (D, n + 1)
+    edges = (torch.arange(frames + 1, dtype=curve.dtype) * step).clamp(max=columns)
+    left = edges.floor().clamp(max=columns - 1).long()
+    at_edges = torch.lerp(integral[:, left], integral[:, left + 1], edges - left)
+    width = edges.diff()
+    covered = width > 1e-6
+    return at_edges.diff(dim=1) / width.clamp(min=1e-6), covered

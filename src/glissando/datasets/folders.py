@@ -1,0 +1,153 @@
+"""The dataset folder as a whole: who is writing it, with which settings, and when it is done."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from glissando.datasets.base import SPLITS
+from glissando.datasets.progress import say
+from glissando.datasets.shards import (
+    DATASET,
+    FORMAT,
+    Shard,
+    fingerprint,
+    index_path,
+    read_dataset,
+    write_json,
+)
+from glissando.errors import UserError
+
+STARTED = "dataset.started.json"
+WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+@contextmanager
+def claimed(root: Path) -> Iterator[None]:
+    """Be the only process that writes to ``root``; a second one waits (every rank may call).
+
+    The claim ends with the process that holds it, killed or not. A full disk becomes a UserError.
+    """
+    with disk_faults(root):
+        root.mkdir(parents=True, exist_ok=True)
+        with (root / ".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                say(f"another process is writing {root}: waiting for it")
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+@contextmanager
+def disk_faults(root: Path) -> Iterator[None]:
+    """A disk that is full or may not be written becomes one line that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in WRITING:
+            raise
+        raise UserError(
+            f"cannot write {error.filename or root}: {error.strerror}; what is whole is kept, so "
+            "put that right and run it again, or choose another folder"
+        ) from error
+
+
+def settle(root: Path, asked: dict[str, Any], overwrite: bool) -> None:
+    """Make sure that what lies in ``root`` was asked for with these very settings.
+
+    Otherwise UserError, or with ``overwrite`` the dataset's own files are removed (no others).
+    Leaves a note of the settings, so that an interrupted run is held to them too.
+    """
+    old = _old(root)
+    if old is not None:
+        differ = list(_differences(old, asked))
+        if differ and not overwrite:
+            raise UserError(
+                f"{root} holds a dataset made with other settings: " + ", ".join(differ) +
+                " (there, asked): take those, write to another folder, or data.overwrite=true"
+            )  # fmt: skip
+        if differ:
+            remove(root)
+    write_json(root / STARTED, asked)
+
+
+def is_prepared(root: Path | str, name: str, settings: dict[str, Any]) -> bool:
+    """Is a whole dataset of the source ``name`` with ``settings`` there? (quick; reads no shard)
+
+    UserError if there is one made with other settings.
+    """
+    root = Path(root)
+    if not (root / DATASET).is_file():
+        return False
+    there = read_dataset(root)
+    asked = {**there, "source": name, "settings": json.loads(json.dumps(settings))}
+    if differ := list(_differences(there, asked)):
+        raise UserError(
+            f"{root} holds a dataset made with other settings: {', '.join(differ)} (there, "
+            "asked): take those, use another folder, or data.overwrite=true"
+        )
+    return True
+
+
+def remove(root: Path) -> None:
+    """Remove the files of a dataset from ``root``, and nothing that others put there."""
+    for name in (DATASET, STARTED):
+        (root / name).unlink(missing_ok=True)
+    for split in SPLITS:
+        for tar in (root / split).glob("[0-9]" * 6 + ".tar"):
+            index_path(tar).unlink(missing_ok=True)
+            tar.unlink()
+
+
+def finish(root: Path, facts: dict[str, Any], shards: Sequence[tuple[str, Shard]]) -> None:
+    """Write ``dataset.json``: ``facts``, the fingerprint and the sums of each split's shards.
+
+    Shards beyond those given (a longer, older dataset) are removed. ``facts`` has ``source``,
+    ``settings``, ``samples_per_shard``, ``sample_rate``.
+    """
+    splits = {}
+    for split in SPLITS:
+        mine = [shard for name, shard in shards if name == split]
+        samples = [sample for shard in mine for sample in shard.samples]
+        seconds = sum(sample["frames"] for sample in samples) / facts["sample_rate"]
+        splits[split] = {
+            "shards": len(mine),
+            "samples": len(samples),
+            "seconds": round(seconds, 3),
+            "counts": [len(shard.samples) for shard in mine],
+        }
+        kept = {shard.path for shard in mine}
+        for tar in set((root / split).glob("[0-9]" * 6 + ".tar")) - kept:
+            index_path(tar).unlink(missing_ok=True)
+            tar.unlink()
+    marks = [shard.index["fingerprint"] for _, shard in shards]
+    mark = fingerprint({"facts": facts, "shards": marks})
+    write_json(root / DATASET, {"format": FORMAT, **facts, "fingerprint": mark, "splits": splits})
+    (root / STARTED).unlink(missing_ok=True)
+
+
+def _old(root: Path) -> dict[str, Any] | None:
+    if (root / DATASET).is_file():
+        return read_dataset(root)
+    if (root / STARTED).is_file():
+        return json.loads((root / STARTED).read_bytes())
+    return None
+
+
+def _differences(old: dict[str, Any], asked: dict[str, Any]) -> Iterator[str]:
+    missing = "nothing"
+    if old.get("source") != asked["source"]:
+        yield f"data={old.get('source')}, {asked['source']}"
+        return  # settings of another source cannot be compared
+    if old.get("samples_per_shard") != asked["samples_per_shard"]:
+        yield f"data.samples_per_shard={old.get('samples_per_shard')}, {asked['samples_per_shard']}"
+    before, now = old.get("settings", {}), asked["settings"]
+    for key in sorted(set(before) | set(now)):
+        if before.get(key, missing) != now.get(key, missing):
+            yield f"data.{key}={before.get(key, missing)}, {now.get(key, missing)}"

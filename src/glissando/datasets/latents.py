@@ -1,0 +1,158 @@
+"""An audio dataset encoded once: the same samples as latents, float16, in shards of the same names.
+
+``dataset.json`` says of which audio (its fingerprint) and by which representation, so that latents
+of another autoencoder are never taken for these.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from glissando.datasets.audio import decode
+from glissando.datasets.base import SPLITS, Refused
+from glissando.datasets.folders import claimed, finish, settle
+from glissando.datasets.progress import advancing, say
+from glissando.datasets.samples import audio_name
+from glissando.datasets.shards import (
+    Shard,
+    ShardWriter,
+    fingerprint,
+    is_whole,
+    read_dataset,
+    shard_paths,
+    whole_shard,
+)
+from glissando.errors import UserError
+
+Encode = Callable[[Tensor], Tensor]
+
+
+def encode_dataset(
+    root: Path | str,
+    out: Path | str,
+    encode: Encode,
+    representation: str,
+    hop: int,
+    batch_size: int = 16,
+    progress: bool = True,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Encode every sample of the audio dataset ``root`` into the latent dataset ``out``.
+
+    Shards already encoded by the same representation from the same audio are kept, so an
+    interrupted run goes on. Clips of one length are encoded together; a clip never shares a call
+    with a longer one, so padding cannot colour its latent.
+
+    Args:
+        encode: (B, C, L) float32 on the CPU -> (B, C', F, T); called without gradients.
+        representation: a fingerprint of what ``encode`` computes (weights and settings).
+        hop: audio samples per latent frame, at the dataset's sample rate.
+        batch_size: most clips in one call.
+
+    Returns the new ``dataset.json``; its ``kind`` is "latent" and it has ``hop``, ``latent``
+    ([C', F]), ``representation`` and ``audio`` (the audio dataset's fingerprint). Raises UserError
+    when ``root`` is no audio dataset or ``out`` has latents of something else.
+    """
+    root, out = Path(root), Path(out)
+    audio = read_dataset(root)
+    if audio["kind"] != "audio":
+        raise UserError(f"{root} holds {audio['kind']}s and not audio: encode data.root instead")
+    asked = {
+        "source": audio["source"],
+        "samples_per_shard": audio["samples_per_shard"],
+        "settings": {**audio["settings"], "representation": representation,
+                     "audio": audio["fingerprint"], "hop": hop},
+    }  # fmt: skip
+    mark = fingerprint(asked)
+    plan = [
+        (split, path, out / split / path.name)
+        for split in SPLITS
+        for path in shard_paths(root, split)
+    ]
+    with claimed(out):
+        settle(out, asked, overwrite)
+        todo = [(old, new) for _, old, new in plan if not is_whole(new, mark)]
+        total = sum(len(Shard(old).samples) for old, _ in todo)
+        if todo:
+            with advancing(f"encoding {root}", total, progress) as advance:
+                for old, new in todo:
+                    with whole_shard(new, mark) as writer:
+                        _encode_shard(Shard(old), writer, encode, batch_size, advance)
+        shards = [(split, Shard(new)) for split, _, new in plan]
+        latent = next((s.samples[0]["latent"] for _, s in shards if s.samples), None)
+        if latent is None:
+            raise UserError(f"nothing in {root} could be encoded: run `glissando prepare` again")
+        facts = {"kind": "latent", "sample_rate": audio["sample_rate"], "hop": hop,
+                 "channels": audio["channels"], "latent": latent,
+                 "representation": representation, "audio": audio["fingerprint"]}  # fmt: skip
+        finish(out, {**asked, **facts}, shards)
+    done = read_dataset(out)
+    if progress:
+        refused = sum(len(shard.index["refused"]) for _, shard in shards)
+        samples = sum(split["samples"] for split in done["splits"].values())
+        say(f"{out}: {samples} latents of {latent[0]} x {latent[1]} at "
+            f"{audio['sample_rate'] / hop:.1f} Hz, {refused or 'none'} refused")  # fmt: skip
+    return done
+
+
+def _encode_shard(
+    shard: Shard, writer: ShardWriter, encode: Encode, batch_size: int, advance: Callable[[], None]
+) -> None:
+    for group in _equal_lengths(shard.samples, batch_size):
+        waves = []
+        kept = []
+        for sample in group:
+            advance()
+            try:
+                waves.append(_whole(shard, sample))
+                kept.append(sample)
+            except (Refused, ValueError, OSError, RuntimeError) as error:
+                writer.refuse(sample["key"], f"unreadable: {error}")
+        if not kept:
+            continue
+        with torch.no_grad():
+            latents = encode(torch.from_numpy(np.stack(waves))).float().cpu().numpy()
+        for sample, latent in zip(kept, latents, strict=True):
+            _write(shard, writer, sample, latent)
+
+
+def _whole(shard: Shard, sample: Mapping[str, Any]) -> np.ndarray:
+    encoded = shard.member(sample, audio_name(sample))
+    return decode(io.BytesIO(encoded), 0, sample["frames"])
+
+
+def _write(
+    shard: Shard, writer: ShardWriter, sample: Mapping[str, Any], latent: np.ndarray
+) -> None:
+    """Add one latent (C, F, T); refused where float16 cannot hold it."""
+    with np.errstate(over="ignore"):  # looked at below
+        half = latent.astype(np.float16)
+    if not np.isfinite(half).all():
+        writer.refuse(sample["key"], "its latent is not finite in float16")
+        return
+    file = io.BytesIO()
+    np.save(file, half)
+    members = {"npy": file.getvalue()}
+    if "json" in sample["members"]:
+        members["json"] = shard.member(sample, "json")
+    facts = {name: sample[name] for name in ("frames", "rate", "channels")}
+    writer.add(sample["key"], members, **facts, latent=list(half.shape[:2]), steps=half.shape[2])
+
+
+def _equal_lengths(
+    samples: list[dict[str, Any]], batch_size: int
+) -> Iterator[list[dict[str, Any]]]:
+    """The samples in groups of one length and form, in the order of their first."""
+    groups: dict[tuple[int, int], list[dict[str, Any]]] = {}
+    for sample in samples:
+        groups.setdefault((sample["frames"], sample["channels"]), []).append(sample)
+    for group in groups.values():
+        for first in range(0, len(group), batch_size):
+            yield group[first : first + batch_size]

@@ -1,0 +1,201 @@
+"""WebDataset tars on disk: written whole or not at all, and read by byte offset.
+
+A dataset folder is ``<root>/dataset.json``, ``<root>/<split>/000000.tar`` and, beside each tar,
+``000000.index.json``::
+
+    {"format": 1, "bytes": size of the tar, "fingerprint": ..., "refused": [[key, reason], ...],
+     "samples": [{"key": ..., "members": {"flac": [offset, size], "json": [offset, size]},
+                  "frames": L, "rate": Hz, "channels": C}, ...]}
+
+Offsets count bytes from the beginning of the tar to the member's data, so that one sample, or
+part of one, is a range read. A shard is whole when its index is there and the tar has the size
+the index says: the tar is renamed into place first, the index after it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tarfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from glissando.errors import UserError
+
+FORMAT = 1
+DATASET = "dataset.json"
+
+
+def fingerprint(facts: Mapping[str, Any]) -> str:
+    """A name for ``facts`` (JSON values): equal facts, equal name, whatever the order of keys."""
+    text = json.dumps(facts, sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[io.BufferedWriter]:
+    """Write ``path`` under a temporary name, then fsync and rename; removed if anything fails."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # the rename itself survives a power cut
+        finally:
+            os.close(folder)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as JSON, whole or not at all."""
+    with whole_file(path) as file:
+        file.write(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
+
+
+def index_path(tar: Path) -> Path:
+    """Where the index of ``tar`` lies: ``000000.tar`` -> ``000000.index.json``."""
+    return tar.with_suffix(".index.json")
+
+
+class Shard:
+    """One tar and its index, opened at the first read; picklable, and safe in forked workers.
+
+    Raises UserError when the index is missing or the tar is not the one it was made for.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+
+    @cached_property
+    def index(self) -> dict[str, Any]:
+        try:
+            index = json.loads(index_path(self.path).read_bytes())
+            size = self.path.stat().st_size
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"{self.path} has no readable index ({error}): run `glissando prepare` again, or "
+                "glissando.datasets.shards.index_tar for a tar made elsewhere"
+            ) from None
+        if index["bytes"] != size:
+            raise UserError(
+                f"{self.path} has {size} bytes and its index says {index['bytes']}: "
+                "delete both and run `glissando prepare` again"
+            )
+        return index
+
+    @cached_property
+    def samples(self) -> list[dict[str, Any]]:
+        return self.index["samples"]
+
+    @cached_property
+    def _file(self) -> int:
+        return os.open(self.path, os.O_RDONLY)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """``size`` bytes from ``offset``; no shared file position, so workers cannot disturb it."""
+        return os.pread(self._file, size, offset)
+
+    def member(self, sample: Mapping[str, Any], name: str) -> bytes:
+        """The whole of one member of a sample of this shard."""
+        return self.read(*sample["members"][name])
+
+    def close(self) -> None:
+        if "_file" in self.__dict__:
+            os.close(self.__dict__.pop("_file"))
+
+    def __del__(self) -> None:
+        self.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path}  # an open file does not travel to another process
+
+
+def is_whole(path: Path, mark: str) -> bool:
+    """Is there a whole shard at ``path`` that was made for the fingerprint ``mark``?"""
+    try:
+        return Shard(path).index.get("fingerprint") == mark
+    except UserError:
+        return False
+
+
+class ShardWriter:
+    """Collects samples into a tar; ``with whole_shard(path, mark) as writer: writer.add(...)``."""
+
+    def __init__(self, file: io.BufferedWriter) -> None:
+        self.samples: list[dict[str, Any]] = []
+        self.refused: list[tuple[str, str]] = []
+        self._tar = tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT)  # noqa: SIM115
+
+    def add(self, key: str, members: Mapping[str, bytes], **facts: Any) -> None:
+        """Add one sample; ``facts`` (frames, rate, channels) go to the index."""
+        places = {}
+        for name, content in members.items():
+            info = tarfile.TarInfo(f"{key}.{name}")  # mtime, uid and gid are 0: equal bytes
+            info.size = len(content)
+            self._tar.addfile(info, io.BytesIO(content))
+            padded = -(-len(content) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+            places[name] = [self._tar.offset - padded, len(content)]
+        self.samples.append({"key": key, "members": places, **facts})
+
+    def refuse(self, key: str, reason: str) -> None:
+        """Record a clip that could not be made."""
+        self.refused.append((key, reason))
+
+    def close(self) -> None:
+        self._tar.close()
+
+
+@contextmanager
+def whole_shard(path: Path, mark: str) -> Iterator[ShardWriter]:
+    """A shard at ``path`` with its index, if the block ends well; otherwise nothing is there."""
+    index_path(path).unlink(missing_ok=True)  # from here on an older tar is not whole
+    with whole_file(path) as file:
+        writer = ShardWriter(file)
+        yield writer
+        writer.close()
+    index = {
+        "format": FORMAT,
+        "bytes": path.stat().st_size,
+        "fingerprint": mark,
+        "refused": writer.refused,
+        "samples": writer.samples,
+    }
+    write_json(index_path(path), index)
+
+
+def read_dataset(root: Path | str) -> dict[str, Any]:
+    """The facts in ``<root>/dataset.json``; UserError where there is no whole dataset."""
+    path = Path(root) / DATASET
+    try:
+        facts = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise UserError(
+            f"no prepared dataset in {root}: run `glissando prepare` with this data.root, "
+            "which also goes on with an interrupted one"
+        ) from None
+    except ValueError as error:
+        raise UserError(f"{path} is not readable ({error}): run `glissando prepare`") from None
+    if facts.get("format") != FORMAT:
+        raise UserError(
+            f"{path} has format {facts.get('format')} and this version reads {FORMAT}: "
+            "run `glissando prepare` again with data.overwrite=true"
+        )
+    return facts
+
+
+def shard_paths(root: Path | str, split: str) -> list[Path]:
+    """The shards of one split, by number; empty if the dataset has none."""
+    count = read_dataset(root)["splits"].get(split, {}).get("shards", 0)
+    return [Path(root) / split / f"{i:06d}.tar" for i in range(count)]

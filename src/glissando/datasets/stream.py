@@ -1,0 +1,236 @@
+"""Batches streamed from shards: shuffled, cropped, dealt to ranks and workers, and resumable."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import IterableDataset, get_worker_info
+
+from glissando.datasets.base import Batch, Refused
+from glissando.datasets.order import epoch_order, evaluation_steps, generator, training_steps
+from glissando.datasets.samples import AudioReader, Crop, LatentReader, Piece
+from glissando.datasets.shards import Shard, read_dataset, shard_paths
+from glissando.errors import UserError
+
+log = logging.getLogger(__name__)
+
+#: So many unreadable samples one after another are the fault of the disk, not of the samples.
+HOPELESS = 100
+
+
+class ClipStream(IterableDataset):
+    """Iterating gives the batches of one epoch, for this rank and this DataLoader worker.
+
+    Use with ``DataLoader(stream, batch_size=None, num_workers=…)``. The order, and who gets what,
+    is the rule in ``glissando.datasets.order``: batches depend on ``seed``, the epoch and
+    ``batch_size``·``world`` only, not on the number of workers.
+
+    ``seek(epoch, position)`` says where the next iteration begins, also for workers that live
+    on; nothing that comes before is read. The position after k steps is k·``batch_size``·``world``
+    (``Batch.keys`` on all ranks together); the caller counts, because workers read ahead.
+
+    Args:
+        shards: tars with an index beside them (``shard_paths``, or ``index_tar`` for foreign ones).
+        reader: what a sample is: ``AudioReader`` or ``LatentReader``.
+        seconds: length of a crop; shorter clips are padded at the end and masked. None: clips are
+            whole and padded to the longest of the batch.
+        batch_size: rows per rank and step.
+        train: shuffled, random crops, the remainder of an epoch left out. Otherwise in stored
+            order, crops from the middle, every sample seen.
+        mix: how many shards are shuffled together.
+        corrupt: the fraction of unreadable samples above which there is a UserError. Below it the
+            next sample of the order takes the place, so that batches keep their size and ranks
+            their number of steps; each is logged once.
+        counts: samples of each shard, if known (else the indexes are read now).
+    """
+
+    def __init__(
+        self,
+        shards: Sequence[Path | str],
+        reader: AudioReader | LatentReader,
+        seconds: float | None,
+        batch_size: int,
+        train: bool,
+        seed: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        mix: int = 64,
+        corrupt: float = 0.05,
+        counts: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__()
+        self.shards = [Shard(path) for path in shards]
+        self.reader, self.seconds, self.batch_size, self.train = reader, seconds, batch_size, train
+        self.seed, self.rank, self.world, self.mix = seed, rank, world, mix
+        self.corrupt = corrupt
+        self.counts = [len(s.samples) for s in self.shards] if counts is None else list(counts)
+        self.starts = np.cumsum([0, *self.counts])
+        self.length = None if seconds is None else math.ceil(seconds * reader.frame_rate - 1e-6)
+        # Shared with the workers: they see a seek, and count damaged samples together.
+        self._place = torch.zeros(2, dtype=torch.int64).share_memory_()
+        self._bad = torch.zeros(self.samples, dtype=torch.bool).share_memory_()
+
+    @property
+    def samples(self) -> int:
+        """Samples in an epoch, over all ranks."""
+        return int(self.starts[-1])
+
+    def seek(self, epoch: int, position: int = 0) -> None:
+        """Begin the next iteration in ``epoch`` after its first ``position`` samples.
+
+        A ``position`` beyond the end leaves an empty epoch.
+        """
+        self._place[:] = torch.tensor([epoch, position])
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """(epoch, position) where the next iteration begins."""
+        epoch, position = self._place.tolist()
+        return epoch, position
+
+    def __len__(self) -> int:
+        """Steps of this rank in a whole epoch, the same on every rank."""
+        return len(self._steps(np.arange(self.samples), 0))
+
+    def left(self) -> int:
+        """Steps of this rank from the present place to the end of the epoch."""
+        return len(self._steps(np.arange(self.samples), self.place[1]))
+
+    def __iter__(self) -> Iterator[Batch]:
+        epoch, position = self.place
+        worker = get_worker_info()
+        first, apart = (worker.id, worker.num_workers) if worker else (0, 1)
+        yield from self.batches(epoch, 0, first, apart, position)
+
+    def batches(
+        self, epoch: int, begin: int = 0, first: int = 0, apart: int = 1, position: int = 0
+    ) -> Iterator[Batch]:
+        """Batches ``begin + first``, ``begin + first + apart``, … of this rank in ``epoch``.
+
+        They are counted from ``position``, the samples that all ranks together had consumed when
+        this number of ranks began. Nothing is read for what is passed over.
+        """
+        order = self._order(epoch)
+        for step in self._steps(order, position)[begin + first :: apart]:
+            yield collate(self._pieces(step, order, epoch), self.length)
+
+    def _order(self, epoch: int) -> np.ndarray:
+        if not self.train:
+            return np.arange(self.samples)
+        return epoch_order(self.counts, self.seed, epoch, self.mix)
+
+    def _steps(self, order: np.ndarray, position: int) -> list[np.ndarray]:
+        deal = training_steps if self.train else evaluation_steps
+        return deal(order, position, self.batch_size, self.rank, self.world)
+
+    def _pieces(self, step: np.ndarray, order: np.ndarray, epoch: int) -> list[Piece]:
+        pieces = [self._piece(int(sample), epoch) for sample in step]
+        for row, piece in enumerate(pieces):
+            if piece is None:
+                pieces[row] = self._substitute(int(step[row]), order, epoch)
+        return [piece for piece in pieces if piece is not None]
+
+    def _substitute(self, sample: int, order: np.ndarray, epoch: int) -> Piece:
+        at = int(np.flatnonzero(order == sample)[0])
+        for ahead in range(1, min(HOPELESS, len(order))):
+            piece = self._piece(int(order[(at + ahead) % len(order)]), epoch)
+            if piece is not None:
+                return piece
+        raise UserError(
+            f"no readable sample among {min(HOPELESS, len(order))} in {self.shards[0].path.parent}:"
+            " run `glissando prepare` with data.overwrite=true"
+        )
+
+    def _piece(self, number: int, epoch: int) -> Piece | None:
+        if self._bad[number]:
+            return None
+        which = int(np.searchsorted(self.starts, number, side="right")) - 1
+        shard = self.shards[which]
+        sample = shard.samples[number - int(self.starts[which])]
+        place = generator(self.seed, epoch, number).random() if self.train else 0.5
+        try:
+            return self.reader.read(shard, sample, Crop(self.length, place))
+        except UserError:
+            raise
+        except (Refused, ValueError, KeyError, OSError, RuntimeError) as error:
+            self._give_up(number, f"{sample['key']} in {shard.path}: {error}")
+            return None
+
+    def _give_up(self, number: int, reason: str) -> None:
+        self._bad[number] = True
+        bad = int(self._bad.sum())
+        log.warning("skipping an unreadable sample (%d so far): %s", bad, reason)
+        if bad > self.corrupt * self.samples:
+            raise UserError(
+                f"{bad} of {self.samples} samples are unreadable, more than "
+                f"data.corrupt={self.corrupt}; the last: {reason}"
+            )
+
+
+def open_stream(
+    root: Path | str,
+    split: str,
+    seconds: float | None,
+    batch_size: int,
+    train: bool | None = None,
+    cache: bool = False,
+    **options: Any,
+) -> ClipStream:
+    """A stream of one split of a prepared dataset, audio or latents, by its ``dataset.json``.
+
+    ``train`` defaults to whether the split is "train"; ``cache`` keeps what was decoded in memory
+    (each worker its own copy, so with no workers, for small sets). ``options``: ClipStream's.
+    Raises UserError when there is no such dataset or the split is empty.
+    """
+    facts = read_dataset(root)
+    found = facts["splits"].get(split, {"samples": 0})
+    if not found["samples"]:
+        raise UserError(
+            f"the split {split!r} of {root} is empty: prepare more (data.clips=), or a larger "
+            f"share of it (data.splits.{split}=)"
+        )
+    memory: dict | None = {} if cache else None
+    reader = (
+        LatentReader(facts["sample_rate"] / facts["hop"], memory)
+        if facts["kind"] == "latent"
+        else AudioReader(facts["sample_rate"], facts["channels"], memory)
+    )
+    train = split == "train" if train is None else train
+    return ClipStream(
+        shard_paths(root, split),
+        reader,
+        seconds,
+        batch_size,
+        train,
+        counts=found["counts"],
+        **options,
+    )
+
+
+def collate(pieces: Sequence[Piece], length: int | None = None) -> Batch:
+    """Pieces side by side, padded with zeros at the end to ``length`` (None: the longest).
+
+    3-d data are latents, 2-d data waveforms. The mask is None when nothing is padded.
+    """
+    lengths = [piece.data.shape[-1] for piece in pieces]
+    frames = max(lengths) if length is None else length
+    data = torch.zeros(len(pieces), *pieces[0].data.shape[:-1], frames)
+    for row, piece in zip(data, pieces, strict=True):
+        row[..., : piece.data.shape[-1]] = torch.from_numpy(piece.data)
+    mask = None
+    if min(lengths) < frames:
+        mask = torch.arange(frames) < torch.tensor(lengths)[:, None]
+    latent = data.dim() == 4
+    return Batch(
+        waveform=None if latent else data,
+        latent=data if latent else None,
+        attributes=[piece.attributes for piece in pieces],
+        mask=mask,
+        keys=[piece.key for piece in pieces],
+    )

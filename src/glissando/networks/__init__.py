@@ -1,0 +1,1 @@
+"""Functions of tensors: they know neither noise schedule nor files."""

@@ -1,0 +1,99 @@
+"""Self-attention with rotary positions.  Shapes: B batch, N tokens, D features."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from glissando.conditioning.attend import HeadNorm, attend, check_heads
+
+
+class Rotary(NamedTuple):
+    """Cosine and sine of every token's rotation angles, (N, R / 2) each, float32."""
+
+    cos: Tensor
+    sin: Tensor
+
+
+@lru_cache(maxsize=32)
+def rotary(
+    rows: int, columns: int, prefix: int, dim: int, base: float, device: torch.device
+) -> Rotary:
+    """Axial rotary positions (Su et al. 2021) of a grid of tokens, row after row.
+
+    Half of the angles turn with the row and half with the column; with one row all turn with the
+    column, which is the 1-D form. `prefix` tokens that come first all stand at position 0 (they are
+    a set, not a row) and the grid's columns then count from 1, so that a single one is where Stable
+    Audio Open has its prepended token.
+
+    Args:
+        dim: R, how many features of a head turn (even); the rest stay.
+    """
+    # Tensors made in inference mode could not be used in training afterwards.
+    with torch.inference_mode(False), torch.no_grad():
+        pairs = dim // 2
+        of_row = pairs // 2 if rows > 1 else 0
+        row = torch.arange(rows, device=device, dtype=torch.float32).repeat_interleave(columns)
+        column = torch.arange(columns, device=device, dtype=torch.float32).repeat(rows)
+        column = column + (prefix > 0)
+        angles = torch.cat(
+            [
+                position[:, None] * _frequencies(count, base, device)
+                for position, count in ((row, of_row), (column, pairs - of_row))
+            ],
+            dim=1,
+        )
+        angles = torch.cat([angles.new_zeros(prefix, pairs), angles])
+        return Rotary(angles.cos(), angles.sin())
+
+
+def _frequencies(count: int, base: float, device: torch.device) -> Tensor:
+    steps = torch.arange(count, device=device, dtype=torch.float32)
+    return base ** (-steps / max(count, 1))
+
+
+def rotate(x: Tensor, table: Rotary) -> Tensor:
+    """x (B, heads, N, D) with its first R features turned: pairs are (i, i + R / 2)."""
+    half = table.cos.shape[-1]
+    first, second, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
+    turned = [first * table.cos - second * table.sin, second * table.cos + first * table.sin]
+    return torch.cat([*(part.to(x.dtype) for part in turned), rest], dim=-1)
+
+
+class SelfAttention(nn.Module):
+    """Bidirectional attention of tokens among themselves.
+
+    Args:
+        kv_heads: key/value heads, a divisor of heads; None is as many as heads.
+        qk_norm: RMS-normalize queries and keys per head (Dehghani et al. 2023).
+
+    Raises UserError unless heads divides width and kv_heads divides heads.
+    """
+
+    def __init__(
+        self, width: int, heads: int, kv_heads: int | None = None, qk_norm: bool = False
+    ) -> None:
+        super().__init__()
+        self.heads, self.kv_heads = heads, kv_heads or heads
+        check_heads(width, self.heads, self.kv_heads)
+        head_dim = width // heads
+        self.sizes = [width, self.kv_heads * head_dim, self.kv_heads * head_dim]
+        self.query_key_value = nn.Linear(width, sum(self.sizes), bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+        self.norm_query = HeadNorm(head_dim) if qk_norm else nn.Identity()
+        self.norm_key = HeadNorm(head_dim) if qk_norm else nn.Identity()
+
+    def forward(self, x: Tensor, positions: Rotary | None, mask: Tensor | None) -> Tensor:
+        """x (B, N, D); `mask` (B, N) True = may be attended to, None = all."""
+        parts = self.query_key_value(x).split(self.sizes, dim=-1)
+        query, key, value = (
+            part.unflatten(-1, (heads, -1)).transpose(1, 2)
+            for part, heads in zip(parts, (self.heads, self.kv_heads, self.kv_heads), strict=True)
+        )
+        query, key = self.norm_query(query), self.norm_key(key)
+        if positions is not None:
+            query, key = rotate(query, positions), rotate(key, positions)
+        return self.out(attend(query, key, value, mask))

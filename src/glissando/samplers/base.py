@@ -1,0 +1,221 @@
+"""What every sampler shares: the loop from noise to data over a grid of times."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable
+from itertools import pairwise
+from typing import ClassVar, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from glissando.diffusion.estimate import Denoise, Estimate
+from glissando.diffusion.path import Path
+from glissando.errors import UserError
+from glissando.samplers.spacing import Polynomial, Spacing
+
+Progress = Callable[[int, int], None]
+
+
+class Point(NamedTuple):
+    """One time of the grid: the path's coefficients as plain floats.
+
+    The grid is known before the first step, so what depends on it is computed on the host in
+    float64 and no step waits for the device.
+    """
+
+    t: float
+    alpha: float
+    sigma: float
+    d_alpha: float
+    d_sigma: float
+    log_snr: float
+
+    @property
+    def ratio(self) -> float:
+        """sigma / alpha: the sigma of Karras et al. 2022; infinite at pure noise."""
+        return self.sigma / self.alpha if self.alpha > 0 else float("inf")
+
+
+class Fresh(Protocol):
+    """Unit noise of z's shape for samplers that add some; see ``samplers.noise.ClipNoise``."""
+
+    def __call__(self) -> Tensor: ...
+
+    def between(self, start: float, end: float) -> Tensor:
+        """Increment of a fixed Brownian path between two places in [0, 1], scaled to unit."""
+        ...
+
+
+class Run:
+    """One call of a sampler: its denoiser, its path and what it remembers."""
+
+    def __init__(
+        self, denoise: Denoise, path: Path, batch: int, fresh: Fresh | None, memory: int
+    ) -> None:
+        self._denoise, self._path, self._batch, self._fresh = denoise, path, batch, fresh
+        self.history: deque[tuple[Point, Tensor]] = deque(maxlen=memory)
+        self.corrected: Tensor | None = None
+        self.evaluations = 0
+
+    def denoise(self, z: Tensor, at: Point) -> Estimate:
+        """The estimate at z (B, C, F, T)."""
+        self.evaluations += 1
+        return self._denoise(z, torch.full((self._batch,), at.t, dtype=torch.float64))
+
+    def remember(self, t: Point, x_0: Tensor) -> None:
+        """Keeps an estimate for multistep samplers, newest last.
+
+        Not one made at pure noise: in log-SNR, where they extrapolate, it is infinitely far away.
+        """
+        if math.isfinite(t.log_snr):
+            self.history.append((t, x_0))
+
+    def at(self, t: float) -> Point:
+        """The path between two times of the grid."""
+        return points(self._path, torch.tensor([t], dtype=torch.float64))[0]
+
+    def at_log_snr(self, log_snr: float) -> Point:
+        """The path where it has this log-SNR."""
+        return self.at(float(self._path.t(torch.tensor(log_snr, dtype=torch.float64))))
+
+    def fresh(self) -> Tensor:
+        """New unit noise (B, C, F, T)."""
+        return self._source()()
+
+    def between(self, t: Point, s: Point) -> Tensor:
+        """The noise (B, C, F, T), unit, that the seed's Brownian path holds between two times.
+
+        The path runs in the angle of (alpha, sigma), which is in [0, 1] on every path.
+        """
+        return self._source().between(angle(s), angle(t))
+
+    def _source(self) -> Fresh:
+        if self._fresh is None:
+            raise ValueError("this sampler adds noise: give fresh=ClipNoise(seeds, shape)")
+        return self._fresh
+
+
+def angle(at: Point) -> float:
+    """atan(sigma / alpha) as a fraction of a right angle: 0 is data, 1 is noise."""
+    return math.atan2(at.sigma, at.alpha) * 2 / math.pi
+
+
+def points(path: Path, times: Tensor) -> list[Point]:
+    """The path at ``times`` (N,), float64 on the host."""
+    c = path(times)
+    fields = (c.t, c.alpha, c.sigma, c.d_alpha, c.d_sigma, c.log_snr)
+    return [Point(*row) for row in torch.stack(fields, 1).tolist()]
+
+
+def move(estimate: Estimate, s: Point) -> Tensor:
+    """z at ``s`` if the estimate were exact: alpha_s x_0 + sigma_s eps.
+
+    One formula for Euler on the exploding path, DDIM on variance-preserving ones and the flow
+    step on the rectified one. At sigma = 0 it is x_0 itself.
+    """
+    if s.sigma == 0:
+        return estimate.x_0  # alpha is 1 there
+    return s.alpha * estimate.x_0 + s.sigma * estimate.eps
+
+
+class Sampler(ABC):
+    """From unit noise to data in ``steps`` steps along ``spacing`` (uniform in t by default).
+
+    A subclass writes ``step``. ``memory`` is how many earlier estimates it wants kept.
+    ``evaluations`` is how often the last call ran ``denoise``.
+    """
+
+    memory: ClassVar[int] = 0
+    evaluations: int = 0
+
+    def __init__(self, steps: int = 50, spacing: Spacing | None = None) -> None:
+        if steps < 1:
+            raise UserError(f"sampler.steps must be at least 1, not {steps}")
+        self.steps = steps
+        self.spacing = Polynomial() if spacing is None else spacing
+
+    def __call__(
+        self,
+        denoise: Denoise,
+        path: Path,
+        noise: Tensor,
+        fresh: Fresh | None = None,
+        progress: Progress | None = None,
+        init: Tensor | None = None,
+        strength: float = 1.0,
+    ) -> Tensor:
+        """x_0 (B, C, F, T) from unit ``noise`` (B, C, F, T), in the dtype of the noise.
+
+        Half precision is lifted to float32. ``progress(done, steps)`` is called after each step.
+        ``init`` (B, C, F, T) starts from data noised to ``strength`` in [0, 1] instead (SDEdit,
+        Meng et al. 2022; see ``remaining``). Raises UserError, after the last step,
+        where z became NaN or infinite, with the step at which it first did.
+        """
+        times = self.spacing(path, self.steps)
+        z = noise.to(torch.promote_types(noise.dtype, torch.float32))
+        if init is None or strength == 1:
+            grid = points(path, times)
+            z = grid[0].sigma * z
+        else:
+            times = remaining(path, times, strength)
+            if len(times) == 1:  # strength 0
+                return init.to(z)
+            grid = points(path, times)
+            z = grid[0].alpha * init.to(z) + grid[0].sigma * z
+        run = Run(denoise, path, len(z), fresh, self.memory)
+        z = self.integrate(run, z, grid, progress)
+        self.evaluations = run.evaluations
+        return z
+
+    def integrate(
+        self, run: Run, z: Tensor, grid: list[Point], progress: Progress | None
+    ) -> Tensor:
+        """z from the first to the last point of the grid, step by step."""
+        steps = len(grid) - 1
+        worst = torch.full((), steps, device=z.device)
+        for done, (t, s) in enumerate(pairwise(grid)):
+            z = self.step(run, z, t, s)
+            # A sum is finite only if all its terms are; kept on the device, read once at the end.
+            worst = torch.where(z.sum().isfinite(), worst, worst.clamp(max=done))
+            if progress is not None:
+                progress(done + 1, steps)
+        report(int(worst), grid)
+        return z
+
+    @abstractmethod
+    def step(self, run: Run, z: Tensor, t: Point, s: Point) -> Tensor:
+        """z (B, C, F, T) carried from ``t`` to ``s`` (nearer the data)."""
+
+
+def report(worst: int, grid: list[Point]) -> None:
+    """Raise for the first step (0-based) after which z was not finite, if there was one."""
+    steps = len(grid) - 1
+    if worst < steps:
+        raise UserError(
+            f"the network gave NaN or infinity at step {worst + 1} of {steps} "
+            f"(t = {grid[worst].t:.4g}): a broken checkpoint, or half precision overflowing; "
+            "try trainer.precision=32, or a lower guidance.scale"
+        )
+
+
+# Strength spans these log-SNRs, from faint hiss to nothing of the input left, on every path.
+CLEANEST, NOISIEST = 10.0, -10.0
+
+
+def remaining(path: Path, times: Tensor, strength: float) -> Tensor:
+    """The part of the grid ``times`` (N + 1,) that an edit of this strength runs through.
+
+    The first time is where log-SNR has gone ``strength`` of the way from 10 to -10, or the grid's
+    own first time if that is cleaner. Strength 0 leaves one time, so no step.
+    """
+    if not 0 <= strength <= 1:
+        raise UserError(f"strength must be between 0 and 1, not {strength}")
+    if strength == 0:
+        return times[-1:]
+    level = torch.tensor(CLEANEST + strength * (NOISIEST - CLEANEST), dtype=torch.float64)
+    start = path.t(level).clamp(max=times[0])
+    return torch.cat([start[None], times[times < start]])

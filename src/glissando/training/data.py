@@ -1,0 +1,111 @@
+"""The data module: prepared shards as endless batches, with a position that can be resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import lightning as L
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from glissando.datasets.base import Batch
+from glissando.datasets.stream import ClipStream, open_stream
+
+
+class Endless(IterableDataset):
+    """Epochs of a stream, one after the other, beginning at batch ``start`` of this rank.
+
+    Batch g goes to worker g mod n, so the sequence is the same whatever the number of workers,
+    and Lightning sees one epoch without end: its own epoch counting cannot disturb a resumption.
+    """
+
+    def __init__(self, stream: ClipStream, start: int = 0) -> None:
+        super().__init__()
+        self.stream, self.start = stream, start
+
+    def __iter__(self) -> Iterator[Batch]:
+        worker = get_worker_info()
+        first, apart = (worker.id, worker.num_workers) if worker else (0, 1)
+        per_epoch = len(self.stream)
+        epoch, begin = divmod(self.start, per_epoch)
+        number = 0  # batches since the start, over all workers
+        while True:
+            skip = (first - number) % apart
+            yield from self.stream.batches(epoch, begin, skip, apart)
+            number += per_epoch - begin
+            epoch, begin = epoch + 1, 0
+
+
+class Clips(L.LightningDataModule):
+    """Train and validation batches of a prepared dataset folder.
+
+    Args:
+        root: the folder, audio or latents.
+        batch_size, seconds, workers, cache: as ``open_stream`` and DataLoader take them.
+        seed: of order and crops.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        batch_size: int,
+        seconds: float | None = None,
+        workers: int = 0,
+        cache: bool = False,
+        seed: int = 0,
+        valid_seconds: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.root, self.batch_size, self.seconds = root, batch_size, seconds
+        self.valid_seconds = valid_seconds
+        self.workers, self.cache, self.seed = workers, cache, seed
+        self.consumed = 0  # batches of this rank since the beginning of training
+
+    def _stream(self, split: str, seconds: float | None) -> ClipStream:
+        trainer = self.trainer
+        rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+        return open_stream(
+            self.root, split, seconds, self.batch_size, cache=self.cache and not self.workers,
+            seed=self.seed, rank=rank, world=world,
+        )  # fmt: skip
+
+    def train_dataloader(self) -> DataLoader:
+        return self._loader(Endless(self._stream("train", self.seconds), self.consumed))
+
+    def val_dataloader(self) -> DataLoader:
+        return self._loader(self._stream("valid", self.valid_seconds or self.seconds))
+
+    def _loader(self, dataset: IterableDataset) -> DataLoader:
+        return DataLoader(
+            dataset, batch_size=None, num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+        )  # fmt: skip
+
+    def transfer_batch_to_device(self, batch: Batch, device: Any, dataloader_idx: int) -> Batch:
+        return batch.move(device, non_blocking=True)
+
+
+class Position(L.Callback):
+    """Counts the batches consumed and keeps the count in the checkpoint.
+
+    A callback and not the loader, because workers read ahead of what training has used.
+    """
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        _clips(trainer).consumed += 1
+
+    def on_save_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        checkpoint["consumed"] = _clips(trainer).consumed
+
+    def on_load_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        _clips(trainer).consumed = checkpoint.get("consumed", 0)
+
+
+def _clips(trainer: L.Trainer) -> Clips:
+    clips = trainer.datamodule  # type: ignore[attr-defined]
+    assert isinstance(clips, Clips)
+    return clips

@@ -1,0 +1,77 @@
+"""What a run sounds like so far: audio and pictures in its folder and in all loggers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import lightning as L
+import numpy as np
+from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+from torch import Tensor
+
+from glissando.audio import write_wav
+from glissando.gallery.pictures import pair_figure, pair_png
+
+
+class Demo(L.Callback):
+    """Shows something every ``every_n_steps`` steps, after the validation that falls there."""
+
+    def __init__(self, folder: Path, every_n_steps: int) -> None:
+        self.folder, self.every = folder, every_n_steps
+        self._shown = 0
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        due = trainer.global_step // self.every > self._shown // self.every
+        last = trainer.global_step >= trainer.max_steps > 0
+        if trainer.is_global_zero and not trainer.sanity_checking and (due or last):
+            self._shown = trainer.global_step
+            self.show(trainer, pl_module, self.folder / f"step-{trainer.global_step:07d}")
+
+    def show(self, trainer: L.Trainer, pl_module: L.LightningModule, folder: Path) -> None:
+        """Writes and logs it; ``folder`` is this step's own."""
+        raise NotImplementedError
+
+    def log_audio(
+        self, trainer: L.Trainer, name: str, wave: Tensor, rate: int, picture: np.ndarray,
+        caption: str,
+    ) -> None:  # fmt: skip
+        """One sound (A, L) with its picture (H, W, 3) to every logger that can take it."""
+        step = trainer.global_step
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                import wandb
+
+                sound = wave.mT.numpy()
+                logger.experiment.log({
+                    f"{name}/audio": wandb.Audio(sound, sample_rate=rate, caption=caption),
+                    f"{name}/picture": wandb.Image(picture, caption=caption),
+                    "trainer/global_step": step,
+                })  # fmt: skip
+            elif isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_audio(f"{name}/audio", wave.mean(0), step, rate)
+                logger.experiment.add_image(f"{name}/picture", picture, step, dataformats="HWC")
+
+
+class ReconstructionDemo(Demo):
+    """Originals beside what the autoencoder makes of them."""
+
+    def __init__(self, folder: Path, every_n_steps: int, clips: int = 4) -> None:
+        super().__init__(folder, every_n_steps)
+        self.clips = clips
+
+    def show(self, trainer: L.Trainer, pl_module: L.LightningModule, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        rate = pl_module.representation.sample_rate
+        for number, (original, decoded) in enumerate(self._pairs(pl_module)):
+            write_wav(folder / f"{number:03d}-original.wav", original, rate)
+            write_wav(folder / f"{number:03d}-decoded.wav", decoded, rate)
+            title = f"step {trainer.global_step}"
+            pair_png(original, decoded, rate, folder / f"{number:03d}.png", title)
+            picture = pair_figure(original, decoded, rate, title)
+            self.log_audio(trainer, f"reconstruction/{number}", decoded, rate, picture, title)
+
+    def _pairs(self, pl_module: L.LightningModule) -> Iterator[tuple[Tensor, Tensor]]:
+        if pl_module.shown is not None:
+            original, decoded = pl_module.shown
+            yield from zip(original[: self.clips].cpu(), decoded[: self.clips].cpu(), strict=True)

@@ -1,0 +1,165 @@
+"""What every mechanism must do in a DiT, alone and with every other: `conf/conditioning/*.yaml`."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from glissando.condition import Condition, Local, Sequence, Vector
+
+SHAPES = {"1d": ((2, 4, 1, 11), (1, 2)), "2d": ((2, 4, 6, 7), (2, 3))}  # patches do not divide
+
+
+def finite_with_all_gradients(network, shape, condition, masked=True):
+    z = torch.randn(shape)
+    mask = torch.ones(shape[0], shape[-1], dtype=torch.bool)
+    mask[1, -3:] = False
+    out = network(z, torch.rand(shape[0]), condition, mask if masked else None)
+    assert out.shape == z.shape
+    assert out.isfinite().all()
+    (out - torch.randn(shape)).square().mean().backward()
+    dead = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.any()]
+    assert not dead
+    assert all(p.grad.isfinite().all() for p in network.parameters())
+
+
+@pytest.mark.parametrize("dimension", SHAPES)
+def test_alone(lab, preset, dimension):
+    shape, patch = SHAPES[dimension]
+    network = lab.stir(lab.dit(preset, patch=patch))
+    finite_with_all_gradients(network, shape, lab.condition())
+
+
+def test_every_pair(lab, pair):
+    number = sum(map(ord, "".join(pair)))  # each pair in one dimension, both dimensions among them
+    shape, patch = list(SHAPES.values())[number % 2]
+    network = lab.stir(lab.dit(*pair, patch=patch))
+    finite_with_all_gradients(network, shape, lab.condition(), masked=False)
+
+
+def test_all_at_once_with_every_option(lab):
+    names = ["adaln_zero", "film", "prefix", "cross_attention", "channel_concat"]
+    options = {"kv_heads": 1, "rotary_dim": 8, "norm_gain": True, "end_convs": True}
+    more = {"qk_norm": True, "gated": False, "share_noise": True, "checkpointing": True}
+    network = lab.stir(lab.dit(*names, patch=(1, 2), **options, **more))
+    finite_with_all_gradients(network, (2, 4, 1, 9), lab.condition())
+
+
+def test_a_new_network_predicts_zero(lab, preset):
+    z = torch.randn(2, 4, 1, 6)
+    assert not lab.dit(preset)(z, torch.rand(2), lab.condition()).any()
+
+
+def test_unconditional(lab, mechanism):
+    network = lab.stir(lab.dit(mechanism, sizes={}))
+    finite_with_all_gradients(network, (2, 4, 1, 6), Condition())
+
+
+def test_every_entry_that_is_read_changes_the_output_and_so_does_the_noise_level(lab, preset):
+    network = lab.stir(lab.dit(preset)).eval()
+    z, noise, condition = torch.randn(2, 4, 1, 6), torch.rand(2), lab.condition()
+    read = {name for m in network.mechanisms.values() for name in m.reads}
+    with torch.no_grad():
+        before = network(z, noise, condition)
+        assert not torch.allclose(before, network(z, noise + 0.5, condition))
+        for name in read - {"noise"}:
+            other = {**condition, name: lab.condition(seed=1)[name]}
+            assert not torch.allclose(before, network(z, noise, Condition(other))), name
+
+
+def test_padded_text_cannot_change_the_output(lab, preset):
+    network = lab.stir(lab.dit(preset)).eval()
+    z, noise, condition = torch.randn(2, 4, 1, 6), torch.rand(2), lab.condition()
+
+    def filled(entry):
+        if not isinstance(entry, Sequence):
+            return entry
+        return Sequence(torch.where(entry.mask[..., None], entry.value, 1e4), entry.mask)
+
+    def longer(entry):
+        return entry.pad(17) if isinstance(entry, Sequence) else entry
+
+    with torch.no_grad():
+        before = network(z, noise, condition)
+        after = network(z, noise, Condition({n: filled(e) for n, e in condition.items()}))
+        assert torch.equal(before, after)
+        after = network(z, noise, Condition({n: longer(e) for n, e in condition.items()}))
+        torch.testing.assert_close(before, after, atol=1e-5, rtol=1e-5)
+
+
+def test_what_pads_the_latent_cannot_change_its_real_part(lab, preset):
+    network = lab.stir(lab.dit(preset, patch=(1, 3))).eval()
+    z, noise, condition = torch.randn(2, 4, 1, 10), torch.rand(2), lab.condition()
+    mask = torch.arange(16)[None] < torch.tensor([10, 10])[:, None]
+    with torch.no_grad():
+        alone = network(z, noise, condition)
+        for seed in (0, 1):
+            torch.manual_seed(seed)
+            padded = torch.cat([z, 100 * torch.randn(2, 4, 1, 6)], dim=-1)
+            out = network(padded, noise, condition, mask)
+            torch.testing.assert_close(out[..., :10], alone, atol=1e-5, rtol=1e-5)
+            assert not out[..., 10:].any()
+
+
+@pytest.mark.parametrize("name", ["cross_attention", "prefix", "stable_audio"])
+def test_the_order_of_tokens_plays_no_part(lab, name):
+    network = lab.stir(lab.dit(name)).eval()
+    z, noise, condition = torch.randn(2, 4, 1, 6), torch.rand(2), lab.condition()
+    text, order = condition["text"], torch.tensor([3, 0, 4, 2, 1])
+    shuffled = Sequence(text.value[:, order], text.mask[:, order])
+    with torch.no_grad():
+        before = network(z, noise, condition)
+        after = network(z, noise, Condition({**condition, "text": shuffled}))
+    torch.testing.assert_close(before, after, atol=1e-5, rtol=1e-5)
+
+
+def test_no_text_at_all_is_finite(lab, preset):
+    condition = lab.condition()
+    bare = {
+        n: Sequence(e.value, torch.zeros_like(e.mask)) if isinstance(e, Sequence) else e
+        for n, e in condition.items()
+    }
+    network = lab.stir(lab.dit(preset))
+    out = network(torch.randn(2, 4, 1, 6), torch.rand(2), Condition(bare))
+    out.sum().backward()
+    assert out.isfinite().all()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in network.parameters())
+
+
+def test_bfloat16_autocast_stays_close(lab, preset):
+    network = lab.stir(lab.dit(preset, qk_norm=True)).eval()
+    z, noise, condition = torch.randn(2, 4, 1, 8), torch.rand(2), lab.condition()
+    with torch.no_grad():
+        full = network(z, noise, condition)
+        with torch.autocast("cpu", torch.bfloat16):
+            half = network(z, noise, condition)
+    assert half.dtype == torch.float32
+    assert (half - full).norm() < 0.05 * full.norm()
+
+
+def test_a_network_wholly_in_bfloat16_runs(lab, preset):
+    network = lab.stir(lab.dit(preset, qk_norm=True)).to(torch.bfloat16)
+    z = torch.randn(2, 4, 1, 8, dtype=torch.bfloat16)
+    out = network(z, torch.rand(2), lab.condition().move(dtype=torch.bfloat16))
+    assert out.dtype == torch.bfloat16
+    assert out.isfinite().all()
+
+
+def test_joint_dropout_makes_clips_equal_to_the_null(lab, preset):
+    network = lab.stir(lab.dit(preset)).eval()
+    z, noise = torch.randn(2, 4, 1, 6), torch.rand(2)
+    condition, null = lab.condition(seed=0), lab.condition(seed=1)
+    with torch.no_grad():
+        dropped = network(z, noise, condition.where(torch.tensor([True, False]), null))
+        whole, none = network(z, noise, condition), network(z, noise, null)
+    torch.testing.assert_close(dropped, torch.stack([whole[0], none[1]]), atol=1e-5, rtol=1e-5)
+
+
+def test_a_time_aligned_control_enters_by_channels(lab):
+    control = Condition(
+        {"control": Local(torch.randn(2, 3, 1, 9)), "text_pooled": Vector(torch.randn(2, 5))}
+    )
+    network = lab.stir(lab.dit("adaln_zero", "channel_concat", sizes=control.sizes)).eval()
+    finite_with_all_gradients(network, (2, 4, 2, 9), control)
+    with pytest.raises(ValueError, match="9 frames, the latent 8"):
+        network(torch.randn(2, 4, 2, 8), torch.rand(2), control)
