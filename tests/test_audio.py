@@ -106,7 +106,7 @@ def test_bad_files_are_one_line_that_names_them(tmp_path: Path) -> None:
             read_audio(tmp_path / name)
         assert str(caught.value).startswith(str(tmp_path / name))
         assert "\n" not in str(caught.value)
-    with pytest.raises(UserError, match="no sound at 4 s, it is 3.00 s long"):
+    with pytest.raises(UserError, match=r"no sound at 4 s, it is 3\.00 s long"):
         read_audio(tmp_path / "whole.flac", start=4)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -13,10 +14,10 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from glissando.checkpoints.files import Stored, locate, read
-from glissando.checkpoints.instantiate import instantiate
+from glissando.checkpoints.instantiate import check_targets, instantiate
 from glissando.cli.conf import pretrained_dir
 from glissando.conditioning.routing import check_routing
-from glissando.datasets.shards import fingerprint, read_dataset
+from glissando.datasets.shards import Shard, fingerprint, read_dataset, shard_paths
 from glissando.errors import UserError
 from glissando.representations.autoencoder import Autoencoder
 from glissando.representations.base import Representation
@@ -33,6 +34,7 @@ class Run:
     representation: dict[str, Any]
     warm_start: Callable[[], None] | None = None
     notes: list[str] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 def plain(cfg: Any) -> Any:
@@ -43,8 +45,9 @@ def plain(cfg: Any) -> Any:
 # ---- data ---------------------------------------------------------------------------------
 
 
-def prepared(cfg: DictConfig) -> Path:
+def prepared(cfg: DictConfig, overwrite: bool = False) -> Path:
     """The prepared dataset that ``data=`` asks for, prepared now if it is not there yet."""
+    from glissando.datasets.dataset_folder import is_prepared
     from glissando.datasets.prepare import prepare
 
     source = instantiate(cfg.data)
@@ -52,15 +55,22 @@ def prepared(cfg: DictConfig) -> Path:
     if root is None:
         mark = fingerprint({"source": source.name, "settings": dict(source.settings())})
         root = f"data/shards/{source.name}-{mark[:8]}"
-    if not (Path(root) / "dataset.json").is_file():
-        prepare(source, root, cfg.prepare.workers, cfg.prepare.samples_per_shard)
+    if overwrite or not is_prepared(root, source.name, dict(source.settings())):
+        prepare(
+            source, root, cfg.prepare.workers, cfg.prepare.samples_per_shard, overwrite=overwrite
+        )
     return Path(root)
 
 
-def encoded(cfg: DictConfig, root: Path, representation: Autoencoder) -> Path:
+def encoded(root: Path, representation: Autoencoder) -> Path:
     """The latents of a prepared dataset under one representation, encoded now if missing."""
     from glissando.datasets.latents import encode_dataset
 
+    if not representation.measured:
+        raise UserError(
+            "the autoencoder has no latent statistics: its training never reached a validation; "
+            "train it on (python train.py model=vae ckpt=…)"
+        )
     facts = read_dataset(root)
     _same("data.sample_rate", facts["sample_rate"], representation.sample_rate)
     _same("data.channels", facts["channels"], representation.audio_channels)
@@ -74,7 +84,7 @@ def encoded(cfg: DictConfig, root: Path, representation: Autoencoder) -> Path:
         def encode(wave: Tensor) -> Tensor:
             return representation.encode(wave.to(device)).float().cpu()
 
-        encode_dataset(root, out, encode, fingerprint=mark, hop=representation.hop)
+        encode_dataset(root, out, encode, representation=mark, hop=representation.hop)
         representation.cpu()
     return out
 
@@ -121,8 +131,27 @@ def _loaded(stored: Stored, prefix: str) -> Autoencoder:
     return representation
 
 
+def complete(stored: Stored) -> dict[str, Tensor]:
+    """All weights of a diffusion model, those of a shipped autoencoder it leans on among them.
+
+    Raises UserError when that autoencoder is not the one the model was trained on.
+    """
+    lean = stored.facts.get("autoencoder")
+    if lean is None:
+        return stored.weights
+    shared = latent_audio(lean["name"])
+    if shared.fingerprint() != lean["fingerprint"]:
+        raise UserError(
+            f"{stored.path} was trained on another autoencoder than the {lean['name']!r} shipped "
+            "here: update glissando, or train anew"
+        )
+    own = {f"representation.{name}": tensor for name, tensor in shared.state_dict().items()}
+    return {**own, **stored.weights}
+
+
 def rebuilt(recipe: dict[str, Any]) -> Autoencoder:
     """A representation from the recipe in a checkpoint, without weights."""
+    check_targets(recipe)
     representation = instantiate(recipe)
     representation.recipe = recipe
     return representation
@@ -174,16 +203,12 @@ def diffusion(cfg: DictConfig) -> Run:
 
     root = prepared(cfg)
     representation = instantiate(cfg.representation)
-    if not representation.measured:
-        raise UserError(
-            "the autoencoder has no latent statistics: its training never reached a validation; "
-            "train it on (python train.py model=vae ckpt=…)"
-        )
-    latents = encoded(cfg, root, representation)
+    latents = encoded(root, representation)
     parts = denoising(plain(cfg), representation)
     clips = _clips(cfg, latents)
-    captions = (attributes.get("caption") for attributes in clip_attributes(latents))
-    parts.conditioners.warm(captions)
+    attributes = list(clip_attributes(latents))
+    parts.conditioners.warm(attributes)
+    data = {"window": longest(root), "seen": ranges(attributes)}
     module = DiffusionModule(
         representation,
         parts.conditioners,
@@ -192,8 +217,11 @@ def diffusion(cfg: DictConfig) -> Run:
         instantiate(cfg.optimizer),
         instantiate(cfg.schedule),
         dropout=cfg.diffusion.dropout,
+        **data,
     )
-    return Run(module, clips, "diffusion", representation.recipe, notes=parts.notes)
+    return Run(
+        module, clips, "diffusion", representation.recipe, notes=parts.notes, facts={"data": data}
+    )
 
 
 @dataclass
@@ -211,31 +239,48 @@ def denoising(config: dict[str, Any], representation: Representation) -> Denoisi
 
     Raises UserError, naming the flag, when what is known and what reads it do not fit.
     """
+    check_targets({key: config[key] for key in ("conditioning", "conditioner", "model")})
+    check_targets(config["objective"])
     mechanisms = instantiate(config["conditioning"])
-    encoder = instantiate(config["text_encoder"])
-    conditioners = instantiate(config["conditioner"], text_encoder=encoder)
+    conditioners = instantiate(config["conditioner"])
     named = {entry for spec in mechanisms.values() for entry in spec.keywords["reads"]}
     # A text encoder's half that no mechanism names is not computed; the check sees the rest.
-    unread = [name for name in ("text", "text_pooled") if name not in named]
-    wanted = [name for name in conditioners.sizes if name not in unread]
-    conditioners.only(wanted)
+    unread = {"text", "text_pooled"} - named
+    conditioners.only([name for name in conditioners.sizes if name not in unread])
     check_routing(conditioners.sizes, mechanisms)
-    network = instantiate(
-        config["model"], channels=representation.channels, sizes=conditioners.sizes,
-        mechanisms=mechanisms,
-    )()  # fmt: skip
+    # Called and not passed through Hydra, which would look into the sizes.
+    network = instantiate(config["model"])(
+        channels=representation.channels, sizes=conditioners.sizes, mechanisms=mechanisms
+    )
     objective = instantiate(config["objective"])
     return Denoising(conditioners, objective.denoiser(network), objective.levels, objective.notes())
 
 
 def clip_attributes(root: Path) -> Iterator[dict[str, Any]]:
     """The attributes of every clip of a prepared dataset, all splits."""
-    import json
+    for shard, sample in _samples(root):
+        yield json.loads(shard.member(sample, "json"))
 
-    from glissando.datasets.shards import Shard, shard_paths
 
+def longest(root: Path) -> float:
+    """Seconds of the longest clip of a prepared audio dataset."""
+    return max(sample["frames"] / sample["rate"] for _, sample in _samples(root))
+
+
+def ranges(attributes: list[dict[str, Any]]) -> dict[str, list[float]]:
+    """The range of every attribute that is a number wherever it is given."""
+    found: dict[str, list[float]] = {}
+    for row in attributes:
+        for name, value in row.items():
+            if isinstance(value, (int, float)) and not isinstance(value, bool):
+                low, high = found.get(name, [value, value])
+                found[name] = [min(low, value), max(high, value)]
+    return found
+
+
+def _samples(root: Path) -> Iterator[tuple[Shard, dict[str, Any]]]:
     for split in read_dataset(root)["splits"]:
         for path in shard_paths(root, split):
             shard = Shard(path)
             for sample in shard.samples:
-                yield json.loads(shard.member(sample, "json"))
+                yield shard, sample

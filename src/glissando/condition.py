@@ -5,7 +5,7 @@ Shapes: B batch, S tokens, D features, F frequency rows, T time steps of the lat
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -38,7 +38,7 @@ class Vector:
     def dim(self) -> int:
         return self.value.shape[1]
 
-    def each(self, function) -> Vector:
+    def each(self, function: Callable[[Tensor], Tensor]) -> Vector:
         """The same entry with `function` applied to its tensor(s)."""
         return Vector(function(self.value))
 
@@ -69,7 +69,7 @@ class Sequence:
     def dim(self) -> int:
         return self.value.shape[2]
 
-    def each(self, function) -> Sequence:
+    def each(self, function: Callable[[Tensor], Tensor]) -> Sequence:
         """The same entry with `function` applied to its tensor(s)."""
         return Sequence(function(self.value), function(self.mask))
 
@@ -110,7 +110,7 @@ class Local:
     def dim(self) -> int:
         return self.value.shape[1]
 
-    def each(self, function) -> Local:
+    def each(self, function: Callable[[Tensor], Tensor]) -> Local:
         """The same entry with `function` applied to its tensor(s)."""
         return Local(function(self.value))
 

@@ -56,12 +56,16 @@ def test_help_names_keys_groups_and_examples_without_hydra_or_torch(tmp_path: Pa
     assert done.stderr == "False\n"
     assert done.stdout.startswith("usage: python play.py [key=value …]")
     assert "  python play.py model=dit model.width=8\n" in done.stdout
-    assert "  prompt=null         what to play, as typed\n" in done.stdout
-    assert "  loader.…            how data is read\n" in done.stdout
-    assert "  loader.workers=1    processes\n" in done.stdout
-    assert "model             dit*, unet\n" in done.stdout
-    assert "conditioning      adaln*, prefix\n" in done.stdout
-    assert "experiment        tiny\n" in done.stdout
+    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    for line in (
+        "prompt=null what to play, as typed",
+        "loader.… how data is read",
+        "loader.workers=1 processes",
+        "model dit*, unet",
+        "conditioning adaln*, prefix",
+        "experiment tiny",
+    ):
+        assert line in lines
 
 
 @pytest.mark.usefixtures("conf")
@@ -86,9 +90,8 @@ def test_a_script_fails_with_one_line_and_status_1(tmp_path: Path) -> None:
     done = script(tmp_path, "model.widht=3")
     assert done.returncode == 1
     assert done.stdout == ""
-    assert done.stderr == (
-        "error: unknown key model.widht; did you mean model.width? (+model.widht=… adds a new one)\n"
-    )
+    close = "unknown key model.widht; did you mean model.width?"
+    assert done.stderr == f"error: {close} (+model.widht=… adds a new one)\n"
 
 
 def test_the_real_configs_have_help() -> None:

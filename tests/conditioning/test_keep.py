@@ -20,7 +20,7 @@ def calls(monkeypatch) -> list[CrossAttend]:
 
 def run(network, condition, steps=4):
     z = torch.linspace(-1, 1, 48).view(2, 4, 1, 6)
-    return [network(z, torch.full((2,), t), condition) for t in torch.linspace(0, 1, steps)]
+    return [network(z, t.expand(2), condition) for t in torch.linspace(0, 1, steps)]
 
 
 @torch.no_grad()

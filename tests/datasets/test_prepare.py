@@ -14,7 +14,7 @@ import pytest
 from tones import Tones
 
 from glissando.datasets.base import Clip
-from glissando.datasets.folders import STARTED, is_prepared
+from glissando.datasets.dataset_folder import STARTED, is_prepared
 from glissando.datasets.prepare import prepare
 from glissando.datasets.shards import DATASET, read_dataset
 from glissando.errors import UserError

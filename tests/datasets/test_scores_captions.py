@@ -26,7 +26,7 @@ def every_fact():
     kinds = [("bach", "chorale"), *(("oneills1850", k) for k in DANCES if k != "chorale")]
     kinds += [("ryansMammoth", "clog"), ("airdsAirs", "tune")]
     for (collection, kind), name in itertools.product(kinds, INSTRUMENTS):
-        for _ in range(25):
+        for _ in range(12):
             yield (
                 Facts(
                     instrument=name,

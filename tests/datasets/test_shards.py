@@ -80,6 +80,13 @@ def test_torn_tar_is_not_whole_and_not_read(tar):
         _ = Shard(tar).samples
 
 
+def test_a_wrong_index_cannot_read_beyond_the_tar(tar):
+    shard = Shard(tar)
+    for place in ((0, 10**15), (-5, 10), (shard.index["bytes"], 1)):
+        with pytest.raises(ValueError, match="not within"):
+            shard.read(*place)
+
+
 def test_nothing_is_left_of_a_shard_that_failed(tmp_path):
     def interrupted():
         with whole_shard(tmp_path / "000000.tar", "m") as writer:

@@ -8,7 +8,7 @@ import torch
 from glissando.condition import Condition
 from glissando.diffusion.denoiser import Denoiser, mean_over_real
 from glissando.diffusion.levels import Uniform
-from glissando.diffusion.parameterization import EDM, V, X0, Epsilon, Velocity
+from glissando.diffusion.parameterization import EDM, X0, Epsilon, V, Velocity
 from glissando.diffusion.path import mix
 from glissando.diffusion.path_cosine import Cosine
 from glissando.diffusion.path_exploding import VarianceExploding
@@ -125,7 +125,7 @@ def test_loss_at_the_ends_is_finite():
 
 
 def test_training_finds_the_posterior_mean():
-    """A linear network at one level learns D(z) = alpha s² z / (alpha² s² + sigma²) of a Gaussian."""
+    """A linear network at one level learns a Gaussian's alpha s² z / (alpha² s² + sigma²)."""
 
     class Linear(Affine):
         def forward(self, z, noise, condition, mask=None):
@@ -146,9 +146,7 @@ def test_training_finds_the_posterior_mean():
     assert ours == pytest.approx(0.6 * 0.25 / (0.36 * 0.25 + 0.16), abs=0.02)
 
 
-@pytest.mark.parametrize(
-    "make", [lambda: MinSNR(0), lambda: EDMWeight(-1)], ids=["min_snr", "edm"]
-)
+@pytest.mark.parametrize("make", [lambda: MinSNR(0), lambda: EDMWeight(-1)], ids=["min_snr", "edm"])
 def test_bad_settings_name_their_flag(make):
     with pytest.raises(UserError, match=r"objective\.weighting"):
         make()

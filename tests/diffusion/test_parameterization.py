@@ -8,7 +8,7 @@ from glissando.diffusion.denoiser import Denoiser
 from glissando.diffusion.levels import Uniform
 from glissando.diffusion.objective import Objective
 from glissando.diffusion.oracle import GaussianMixture
-from glissando.diffusion.parameterization import EDM, V, X0, Epsilon, Velocity
+from glissando.diffusion.parameterization import EDM, X0, Epsilon, V, Velocity
 from glissando.diffusion.path import mix
 from glissando.diffusion.path_beta import LinearBeta
 from glissando.diffusion.path_cosine import Cosine

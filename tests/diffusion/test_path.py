@@ -90,9 +90,7 @@ def test_score_and_flow_are_the_chapters(path, times):
     torch.testing.assert_close(ours, true, rtol=1e-7, atol=1e-7)
     # Probability flow: dz/dt = f z - g² score / 2.
     expected = spread(c.drift, z) * z - spread(c.diffusion, z) * true / 2
-    torch.testing.assert_close(
-        flow(c, estimate.x_0, estimate.eps), expected, rtol=1e-7, atol=1e-7
-    )
+    torch.testing.assert_close(flow(c, estimate.x_0, estimate.eps), expected, rtol=1e-7, atol=1e-7)
     torch.testing.assert_close(mix(c, *estimate), z, rtol=1e-9, atol=1e-9)
 
 

@@ -118,7 +118,9 @@ def test_a_clip_that_is_too_loud_says_its_gain(tmp_path: Path) -> None:
 def test_a_clip_that_is_not_finite_leaves_no_file_of_its_own(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not finite"):
         write(tmp_path, [Clip(), Clip(wave=np.array([np.nan]))])
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["000.json", "000.png", "000.wav"]
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["000.json", "000.png", "000.wav", "index.html"]
+    assert len(page(tmp_path).all("audio")) == 1
 
 
 def test_the_page_escapes_links_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:

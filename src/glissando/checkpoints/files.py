@@ -61,8 +61,10 @@ def _run_checkpoints(runs: Path) -> list[Path]:
 
 def _nearest(name: str, pretrained: Path | None, runs: Path) -> str:
     shipped = [p.parent.name for p in pretrained.glob(f"*/{WEIGHTS}")] if pretrained else []
-    known = [*shipped, "last", *(str(p.parents[1]) for p in _run_checkpoints(runs))]
+    trained = _run_checkpoints(runs)
+    known = [*shipped, *(["last"] if trained else []), *(str(p.parents[1]) for p in trained)]
     known += [str(p) for p in runs.glob("**/checkpoints/*.ckpt")]
+    known += [str(p) for p in Path(name).expanduser().parent.glob("*.ckpt")]
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.3) or known[:3]
     return f"nearest: {', '.join(close)}" if close else "nothing was trained here yet"
 
@@ -82,7 +84,8 @@ def read_training(path: Path) -> dict[str, Any]:
     except (RuntimeError, EOFError, OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path} cannot be read ({reason}); is it whole?") from None
-    if not isinstance(checkpoint, dict) or "glissando" not in checkpoint:
+    ours = isinstance(checkpoint, dict) and isinstance(checkpoint.get("glissando"), dict)
+    if not ours or "state_dict" not in checkpoint:
         raise UserError(f"{path} is not a glissando checkpoint (it does not say what it is)")
     return checkpoint
 

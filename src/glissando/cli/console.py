@@ -20,7 +20,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "prepare": Command("prepare", "glissando.cli.prepare:prepare", "write a dataset's shards"),
     "encode": Command("encode", "glissando.cli.encode:encode", "cache a dataset's latents"),
-    "train": Command("train", "glissando.cli.train:train", "train any model (= train.py)"),
+    "train": Command("train", "glissando.training.fit:train", "train any model (= train.py)"),
     "sample": Command("sample", "glissando.cli.sample:sample", "make music (= sample.py)"),
 }
 

@@ -101,7 +101,7 @@ class Conditioner(nn.Module, ABC):
         return self.absent(n, frames_of(like) if like is not None else 1)
 
     def warm(self, attributes: Sequence[Attributes]) -> None:
-        """Prepare for all that will be asked: text is encoded and cached, the rest costs nothing."""
+        """Prepare for all that will be asked: text is encoded and cached, the rest is free."""
 
     def align(self, latent_rate: float) -> None:
         """Told once what the latent's frames a second are; time-aligned conditioners remember."""

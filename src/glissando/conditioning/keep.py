@@ -31,8 +31,8 @@ def keeping() -> Iterator[None]:
 
 def kept(owner: nn.Module, source: tuple[object, ...], make: Callable[[], _T]) -> _T:
     """`make()`, or what it made last time if `owner` was then given the same `source` objects."""
-    store = _store.get()
-    if store is None or torch.is_grad_enabled():
+    store = None if torch.is_grad_enabled() else _store.get()
+    if store is None:
         return make()
     held = store.get(owner)
     if held is None or any(a is not b for a, b in zip(held[0], source, strict=True)):

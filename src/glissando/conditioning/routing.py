@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
@@ -59,7 +59,7 @@ def routes(
     found: dict[str, dict[str, Size]] = {}
     for name, spec in specs.items():
         wanted = list(spec.keywords["reads"])
-        kind: type[Mechanism] = spec.func
+        kind = cast("type[Mechanism]", spec.func)
         reads = readable(kind, everything, wanted)
         if not share_noise and name != reader:
             reads = [entry for entry in reads if entry != NOISE]

@@ -59,7 +59,10 @@ class Source(Protocol):
     processes. All its clips have one sample rate and one number of channels.
     """
 
-    name: str
+    @property
+    def name(self) -> str:
+        """The value of ``data=`` that chooses it."""
+        ...
 
     def settings(self) -> Mapping[str, Any]:
         """Every choice that changes the clips, as plain JSON values (keys named as the flags)."""

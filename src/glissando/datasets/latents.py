@@ -17,7 +17,7 @@ from torch import Tensor
 
 from glissando.datasets.audio import decode
 from glissando.datasets.base import SPLITS, Refused
-from glissando.datasets.folders import claimed, finish, settle
+from glissando.datasets.dataset_folder import claimed, finish, settle
 from glissando.datasets.progress import advancing, say
 from glissando.datasets.samples import audio_name
 from glissando.datasets.shards import (

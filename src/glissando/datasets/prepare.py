@@ -14,7 +14,7 @@ from typing import Any
 
 from glissando.datasets.audio import encode_flac
 from glissando.datasets.base import SPLITS, Job, Refused, Source
-from glissando.datasets.folders import claimed, finish, settle
+from glissando.datasets.dataset_folder import claimed, finish, settle
 from glissando.datasets.processes import mapped
 from glissando.datasets.progress import advancing, say
 from glissando.datasets.shards import Shard, fingerprint, is_whole, whole_shard

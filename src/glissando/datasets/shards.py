@@ -104,7 +104,11 @@ class Shard:
         return os.open(self.path, os.O_RDONLY)
 
     def read(self, offset: int, size: int) -> bytes:
-        """``size`` bytes from ``offset``; no shared file position, so workers cannot disturb it."""
+        """``size`` bytes from ``offset``; no shared file position, so workers cannot disturb it.
+
+        ValueError where that is not within the tar (a wrong index must not fill the memory)."""
+        if not 0 <= offset <= offset + size <= self.index["bytes"]:
+            raise ValueError(f"bytes {offset} to {offset + size} are not within {self.path}")
         return os.pread(self._file, size, offset)
 
     def member(self, sample: Mapping[str, Any], name: str) -> bytes:

@@ -54,9 +54,7 @@ class GaussianMixture:
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """x_0 (n, C, F, T)."""
         component = torch.multinomial(self.weights, n, replacement=True, generator=generator)
-        noise = torch.randn(
-            n, *self.means.shape[1:], generator=generator, dtype=self.means.dtype
-        )
+        noise = torch.randn(n, *self.means.shape[1:], generator=generator, dtype=self.means.dtype)
         return self.means[component] + self.stds[component] * noise
 
     def flow_map(self, z: Tensor, t: float, s: float) -> Tensor:

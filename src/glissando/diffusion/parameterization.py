@@ -147,9 +147,7 @@ class EDM(Parameterization):
 
     def __init__(self, data_std: float = 1.0) -> None:
         if not data_std > 0:
-            raise UserError(
-                f"objective.parameterization.data_std must be above 0, not {data_std}"
-            )
+            raise UserError(f"objective.parameterization.data_std must be above 0, not {data_std}")
         self.data_std = float(data_std)
 
     def _std(self, c: Coefficients) -> Tensor:

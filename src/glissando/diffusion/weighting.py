@@ -93,6 +93,8 @@ class Learned(Weighting):
     def __init__(self, weighting: Weighting, features: int = 128) -> None:
         super().__init__()
         self.weighting = weighting
+        self.freqs: Tensor
+        self.phases: Tensor
         # Fixed random Fourier features of log(sigma/alpha)/4, from a generator of their own so
         # that making a weighting does not move the global random state.
         generator = torch.Generator().manual_seed(0)

@@ -53,11 +53,13 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     first = next_number(folder)
     written = []
-    for number, clip in enumerate(clips, start=first):
-        written.append(_write_clip(folder / f"{number:03}", clip))
-        if progress is not None:
-            progress(len(written))
-    write_page(folder, title)
+    try:
+        for number, clip in enumerate(clips, start=first):
+            written.append(_write_clip(folder / f"{number:03}", clip))
+            if progress is not None:
+                progress(len(written))
+    finally:  # after Ctrl-C too, the page shows what is there
+        write_page(folder, title)
     return written
 
 

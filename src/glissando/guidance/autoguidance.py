@@ -16,7 +16,9 @@ from glissando.guidance.base import Guidance, Interval
 class Autoguidance(Guidance):
     """D = D_weak + scale (D - D_weak), both with the condition; ``null`` is unused.
 
-    ``weak`` is a denoiser on the same path, trained less or smaller (any parameterization).
+    ``weak`` is a denoiser on the same path, trained less or smaller (any parameterization), that
+    reads the same condition: an earlier checkpoint whose conditioners have no weights of their
+    own, or the same conditioners kept frozen.
     """
 
     def __init__(

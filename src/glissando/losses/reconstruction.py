@@ -12,15 +12,23 @@ from torch import Tensor, nn
 from glissando.mel import MelSpectrogram
 
 
-class _FlooredConvergence(nn.Module):
-    """||Y - X|| / max(||Y||, floor): auraloss divides by ||Y||, 12,327 for a silent target."""
+QUIET = 1e-2  # RMS: a target below it counts as this loud where an error is divided by its level
 
-    def __init__(self, floor: float) -> None:
+
+class _FlooredConvergence(nn.Module):
+    """||Y - X|| / max(||Y||, that of noise as loud as ``QUIET``).
+
+    auraloss divides by ||Y||: a silent target then costs thousands.
+    """
+
+    def __init__(self, window: Tensor) -> None:
         super().__init__()
-        self.floor = floor
+        # Noise of RMS r has magnitudes of RMS r ||window||.
+        self.floor = QUIET * float(window.norm())
 
     def forward(self, x_mag: Tensor, y_mag: Tensor) -> Tensor:
-        return torch.norm(y_mag - x_mag) / torch.norm(y_mag).clamp_min(self.floor)
+        floor = self.floor * y_mag.numel() ** 0.5
+        return torch.norm(y_mag - x_mag) / torch.norm(y_mag).clamp_min(floor)
 
 
 def _magnitude_only(resolution: STFTLoss) -> Callable[[Tensor], tuple[Tensor, None]]:
@@ -60,7 +68,7 @@ class STFTDistance(nn.Module):
         for resolution in self.stft.stft_losses:
             if not isinstance(resolution.spectralconv, SpectralConvergenceLoss):
                 raise TypeError("auraloss changed: its STFT loss lacks the term made safe here")
-            resolution.spectralconv = _FlooredConvergence(1e-2)
+            resolution.spectralconv = _FlooredConvergence(resolution.window)
             resolution.stft = _magnitude_only(resolution)
         self.requires_grad_(False)  # auraloss keeps its A-weighting filter as a Parameter
 
@@ -101,7 +109,7 @@ class WaveDistance(nn.Module):
     below which a target counts as this loud.
     """
 
-    def __init__(self, floor: float = 1e-2) -> None:
+    def __init__(self, floor: float = QUIET) -> None:
         super().__init__()
         self.floor = floor
 

@@ -49,7 +49,7 @@ class OobleckAutoencoder(AudioAutoencoder):
         audio_channels: A.
         width: channels after the first convolution.
         multiples: width of each stage as a multiple of ``width``.
-        strides: downsampling of each stage; hop is their product.
+        strides: downsampling of each stage (>= 2); hop is their product.
     """
 
     def __init__(

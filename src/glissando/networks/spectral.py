@@ -14,6 +14,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from glissando.errors import UserError
 from glissando.networks.autoencoder import AudioAutoencoder
 from glissando.networks.convnext import Backbone
 from glissando.networks.mdct import MDCT
@@ -84,7 +85,8 @@ class SpectralAutoencoder(AudioAutoencoder):
         magnitude = scaled.abs()
         # Two views that a linear layer lacks: companded values keep the sign, log levels the
         # quiet partials; floored 80 dB below a band's typical level so that silence stays finite.
-        features = torch.cat([scaled.sign() * magnitude.sqrt(), (magnitude + 1e-4).log() / 4], 1)
+        companded = scaled * (magnitude + 1e-8).rsqrt()  # sign * sqrt, differentiable at 0
+        features = torch.cat([companded, (magnitude + 1e-4).log() / 4], 1)
         mean, raw = self.encoder_head(self.encoder(features).mT).mT.chunk(2, dim=1)
         return Posterior.split(torch.cat([linear + mean, raw], dim=1))
 
@@ -102,7 +104,7 @@ class SpectralAutoencoder(AudioAutoencoder):
     def warm_start(self, waves: Iterable[Tensor]) -> None:
         """Sets the linear codec to the whitened principal components of (B, A, L) waveforms.
 
-        Raises ``ValueError`` when there are fewer frames than bands to estimate from.
+        Raises UserError when there are fewer frames than bands to estimate from.
         """
         covariance, count = 0.0, 0
         for wave in waves:
@@ -110,7 +112,10 @@ class SpectralAutoencoder(AudioAutoencoder):
             covariance = covariance + frames.mT @ frames
             count += len(frames)
         if count < len(self.band_std):
-            raise ValueError(f"{count} frames are too few for {len(self.band_std)} bands")
+            raise UserError(
+                f"{count} frames are too few to begin with the components of {len(self.band_std)} "
+                "bands: raise loader.batch_size or loader.seconds, or lower model.hop"
+            )
         covariance = torch.as_tensor(covariance) / count
         self.band_std.copy_(covariance.diagonal().clamp_min(1e-10).sqrt()[:, None])
         variances, directions = torch.linalg.eigh(covariance)

@@ -37,7 +37,13 @@ class Point(NamedTuple):
     @property
     def ratio(self) -> float:
         """sigma / alpha: the sigma of Karras et al. 2022; infinite at pure noise."""
-        return self.sigma / self.alpha if self.alpha > 0 else float("inf")
+        return self.sigma / self.alpha if self.alpha > 0 else math.inf
+
+    @property
+    def per_log_ratio(self) -> tuple[float, float]:
+        """Derivatives of alpha and sigma by log(alpha / sigma), a time all solvers can share."""
+        per_t = self.d_alpha / self.alpha - self.d_sigma / self.sigma
+        return self.d_alpha / per_t, self.d_sigma / per_t
 
 
 class Fresh(Protocol):
@@ -183,7 +189,7 @@ class Sampler(ABC):
             worst = torch.where(z.sum().isfinite(), worst, worst.clamp(max=done))
             if progress is not None:
                 progress(done + 1, steps)
-        report(int(worst), grid)
+        report(worst, grid)
         return z
 
     @abstractmethod
@@ -191,13 +197,13 @@ class Sampler(ABC):
         """z (B, C, F, T) carried from ``t`` to ``s`` (nearer the data)."""
 
 
-def report(worst: int, grid: list[Point]) -> None:
+def report(worst: Tensor | int, grid: list[Point]) -> None:
     """Raise for the first step (0-based) after which z was not finite, if there was one."""
-    steps = len(grid) - 1
-    if worst < steps:
+    steps, step = len(grid) - 1, int(worst)
+    if step < steps:
         raise UserError(
-            f"the network gave NaN or infinity at step {worst + 1} of {steps} "
-            f"(t = {grid[worst].t:.4g}): a broken checkpoint, or half precision overflowing; "
+            f"the network gave NaN or infinity at step {step + 1} of {steps} "
+            f"(t = {grid[step].t:.4g}): a broken checkpoint, or half precision overflowing; "
             "try trainer.precision=32, or a lower guidance.scale"
         )
 

@@ -19,9 +19,7 @@ class DDIM(Sampler):
     First order.
     """
 
-    def __init__(
-        self, steps: int = 50, spacing: Spacing | None = None, eta: float = 0.0
-    ) -> None:
+    def __init__(self, steps: int = 50, spacing: Spacing | None = None, eta: float = 0.0) -> None:
         super().__init__(steps, spacing)
         self.eta = positive(eta)
 

@@ -31,9 +31,7 @@ class DPMpp2MSDE(Sampler):
 
     memory = 1
 
-    def __init__(
-        self, steps: int = 50, spacing: Spacing | None = None, eta: float = 1.0
-    ) -> None:
+    def __init__(self, steps: int = 50, spacing: Spacing | None = None, eta: float = 1.0) -> None:
         super().__init__(steps, spacing)
         self.eta = positive(eta)
 

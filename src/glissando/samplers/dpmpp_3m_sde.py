@@ -55,7 +55,9 @@ class DPMpp3MSDE(Sampler):
 def derivatives(
     x_0: Tensor, t: Point, past: list[tuple[Point, Tensor]], h: float
 ) -> tuple[Tensor, Tensor | None]:
-    """Slope and curvature (Newton's divided differences) at ``t`` of x_0 in units of the step ``h``, from 1 or 2 past ones.
+    """Slope and curvature of x_0 at ``t``, per step ``h``, from one or two past estimates.
+
+    Newton's divided differences; no curvature from one.
     """
     one, x_1 = past[-1]
     near = (t.log_snr - one.log_snr) / 2 / h

@@ -33,8 +33,6 @@ def inpaint(denoise: Denoise, path: Path, known: Tensor, make: Tensor) -> Denois
         sigma = spread(c.sigma, z)
         kept = known.to(z)
         noise = torch.where(sigma > 0, (z - spread(c.alpha, z) * kept) / sigma, 0)
-        return Estimate(
-            torch.where(new, estimate.x_0, kept), torch.where(new, estimate.eps, noise)
-        )
+        return Estimate(torch.where(new, estimate.x_0, kept), torch.where(new, estimate.eps, noise))
 
     return denoise_new

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from glissando.diffusion.estimate import Denoise
-from glissando.diffusion.path import Path, spread
+from glissando.diffusion.path import Path
 from glissando.errors import UserError
-from glissando.samplers.noise import ClipNoise
+from glissando.samplers.base import Run
 
 
 class Likelihood:
-    """Bits per latent dimension, by RK4 in log-SNR from ``high`` (data) to ``low`` (noise).
+    """Bits per latent dimension, by RK4 from log-SNR ``high`` (data) to ``low`` (noise).
 
     The divergence of the flow is Hutchinson's estimate: the same ``probes`` vectors of random
     signs per clip all along, so it is a smooth function of time, unbiased, and exact for a flow
@@ -34,59 +35,63 @@ class Likelihood:
             raise UserError(f"likelihood needs low < high, not low={low} and high={high}")
         self.steps, self.low, self.high, self.probes = steps, low, high, probes
 
-    def __call__(self, denoise: Denoise, path: Path, x_0: Tensor, signs: ClipNoise) -> Tensor:
-        """(B,) bits per dimension of x_0 (B, C, F, T); ``signs`` gives the probes' randomness."""
+    def __call__(
+        self, denoise: Denoise, path: Path, x_0: Tensor, signs: Callable[[], Tensor]
+    ) -> Tensor:
+        """(B,) bits per dimension of x_0 (B, C, F, T); ``signs`` gives the probes.
+
+        Each call of ``signs`` is (B, C, F, T) noise, such as ``ClipNoise``; its signs are used.
+        Raises UserError where the path does not reach ``low`` or ``high``.
+        """
         size = x_0[0].numel()
         probes = [signs().sign().to(x_0) for _ in range(self.probes)]
-        times = torch.linspace(self.high, self.low, self.steps + 1, dtype=torch.float64).tolist()
-        first, last = (path(path.t(torch.tensor([v], dtype=torch.float64))) for v in (self.high, self.low))
-        z = spread(first.alpha, x_0) * x_0
+        levels = torch.linspace(self.high, self.low, self.steps + 1, dtype=torch.float64) / 2
+        run = Run(denoise, path, len(x_0), None, 0)
+        first, last = (run.at_log_snr(2 * float(levels[i])) for i in (0, -1))
+        if abs(first.log_snr - self.high) + abs(last.log_snr - self.low) > 1e-6:
+            raise UserError(
+                f"likelihood.low={self.low} or .high={self.high} is beyond this path, whose "
+                f"log-SNR reaches {last.log_snr:.3g} ... {first.log_snr:.3g}"
+            )
+        z = first.alpha * x_0
         # p(x) = p(alpha x) alpha^size
-        nats = size * float(first.alpha.log())
-        for here, there in pairwise(times):
-            z, gain = self._step(denoise, path, z, here, there, probes)
+        nats = size * math.log(first.alpha)
+        for here, there in pairwise(levels.tolist()):
+            z, gain = step(run, z, here, there, probes)
             nats = nats + gain
         # Normalized latents have unit variance, so at the noise end so much is left of them.
-        variance = float(last.sigma**2 + last.alpha**2)
+        variance = last.sigma**2 + last.alpha**2
         prior = -(z**2).flatten(1).sum(1) / (2 * variance) - size / 2 * math.log(
             2 * math.pi * variance
         )
         return -(prior + nats) / size / math.log(2)
 
-    def _step(
-        self,
-        denoise: Denoise,
-        path: Path,
-        z: Tensor,
-        here: float,
-        there: float,
-        probes: list[Tensor],
-    ) -> tuple[Tensor, Tensor]:
-        """One RK4 step of z and of the integral of the divergence."""
-        h = there - here
-        z_1, d_1 = self._slope(denoise, path, z, here, probes)
-        z_2, d_2 = self._slope(denoise, path, z + h / 2 * z_1, here + h / 2, probes)
-        z_3, d_3 = self._slope(denoise, path, z + h / 2 * z_2, here + h / 2, probes)
-        z_4, d_4 = self._slope(denoise, path, z + h * z_3, there, probes)
-        move, gain = z_1 + 2 * (z_2 + z_3) + z_4, d_1 + 2 * (d_2 + d_3) + d_4
-        return z + h / 6 * move, h / 6 * gain
 
-    def _slope(
-        self, denoise: Denoise, path: Path, z: Tensor, log_snr: float, probes: list[Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        """dz / dlog_snr and its divergence (B,)."""
-        t = path.t(torch.full((len(z),), log_snr, dtype=torch.float64))
-        c = path(t)
-        per_t = 2 * (c.d_alpha / c.alpha - c.d_sigma / c.sigma)
-        with torch.enable_grad():
-            z = z.detach().requires_grad_()
-            estimate = denoise(z, t)
-            slope = (
-                spread(c.d_alpha / per_t, z) * estimate.x_0
-                + spread(c.d_sigma / per_t, z) * estimate.eps
-            )
-            traces = []
-            for probe in probes:
-                (product,) = torch.autograd.grad(slope, z, probe, retain_graph=True)
-                traces.append((product * probe).flatten(1).sum(1))
-        return slope.detach(), torch.stack(traces).mean(0)
+def step(
+    run: Run, z: Tensor, here: float, there: float, probes: list[Tensor]
+) -> tuple[Tensor, Tensor]:
+    """z and the integral of the divergence (B,) over one RK4 step in log(alpha / sigma)."""
+    h = there - here
+    z_1, d_1 = slope(run, z, here, probes)
+    z_2, d_2 = slope(run, z + h / 2 * z_1, here + h / 2, probes)
+    z_3, d_3 = slope(run, z + h / 2 * z_2, here + h / 2, probes)
+    z_4, d_4 = slope(run, z + h * z_3, there, probes)
+    return (
+        z + h / 6 * (z_1 + 2 * (z_2 + z_3) + z_4),
+        h / 6 * (d_1 + 2 * (d_2 + d_3) + d_4),
+    )
+
+
+def slope(run: Run, z: Tensor, log_ratio: float, probes: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """dz / dlog(alpha / sigma) and the estimate of its divergence (B,)."""
+    at = run.at_log_snr(2 * log_ratio)
+    d_alpha, d_sigma = at.per_log_ratio
+    with torch.enable_grad():
+        z = z.detach().requires_grad_()
+        estimate = run.denoise(z, at)
+        change = d_alpha * estimate.x_0 + d_sigma * estimate.eps
+        traces = []
+        for probe in probes:
+            (product,) = torch.autograd.grad(change, z, probe, retain_graph=True)
+            traces.append((product * probe).flatten(1).sum(1))
+    return change.detach(), torch.stack(traces).mean(0)

@@ -2,20 +2,54 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from glissando.errors import UserError
 from glissando.samplers.base import Point, Progress, Run, Sampler, move, report
-from glissando.samplers.rk4 import slope
 from glissando.samplers.spacing import LogSnrLinear, Spacing
 
 
-class Ode(Sampler):
-    """dz/dt = alpha' x_0 + sigma' eps between the ends of the spacing, then one step to data.
+class Solver(Sampler):
+    """What samplers that leave the steps to a library share: time is log(alpha / sigma)."""
+
+    def ends(self, grid: list[Point]) -> Tensor:
+        """log(alpha / sigma) where the library starts and stops, (2,) float64.
+
+        It stops at the last point with noise; data, infinitely far away, is one step from there.
+        Raises UserError where the grid starts at pure noise, which is as far in the other
+        direction.
+        """
+        if not math.isfinite(grid[0].log_snr):
+            raise UserError(
+                "this sampler cannot start at pure noise (log-SNR -inf); "
+                "use sampler/spacing=log_snr"
+            )
+        last = grid[-2] if grid[-1].sigma == 0 else grid[-1]
+        return torch.tensor([grid[0].log_snr, last.log_snr], dtype=torch.float64) / 2
+
+    def finish(self, run: Run, z: Tensor, grid: list[Point], progress: Progress | None) -> Tensor:
+        """The step to data, if the grid has one, and a look for NaN."""
+        if grid[-1].sigma == 0:
+            z = self.step(run, z, grid[-2], grid[-1])
+        if progress is not None:
+            progress(len(grid) - 1, len(grid) - 1)
+        report(len(grid) - 1 if bool(z.isfinite().all()) else 0, grid)
+        return z
+
+    def step(self, run: Run, z: Tensor, t: Point, s: Point) -> Tensor:
+        return move(run.denoise(z, t), s)
+
+
+class Ode(Solver):
+    """dz = x_0 d(alpha) + eps d(sigma) between the ends of the spacing, then one step to data.
 
     The solver takes its own steps to meet ``rtol`` and ``atol``; ``evaluations`` says afterwards
-    how many it needed. It waits for the device at each of them. Needs torchdiffeq.
+    how many estimates that took. It waits for the device at each, and chooses steps for the batch
+    as a whole, so in another batch a clip comes out the same only to those tolerances. Needs
+    torchdiffeq.
     """
 
     def __init__(
@@ -35,28 +69,17 @@ class Ode(Sampler):
             from torchdiffeq import odeint
         except ImportError as error:
             raise UserError("sampler=ode needs torchdiffeq: pip install torchdiffeq") from error
-        last = grid[-2] if grid[-1].sigma == 0 else grid[-1]
-        if last is not grid[0]:
-            ends = torch.tensor([grid[0].t, last.t], dtype=torch.float64, device=z.device)
-            try:
-                z = odeint(
-                    lambda t, y: slope(run, y, run.at(float(t))),
-                    z,
-                    ends,
-                    method=self.method,
-                    rtol=self.rtol,
-                    atol=self.atol,
-                )[-1]
-            except AssertionError as error:  # its step size fell to 0, or became NaN
-                if "underflow" not in str(error) and "non-finite" not in str(error):
-                    raise
-                report(0, grid)
-        if last is not grid[-1]:
-            z = self.step(run, z, last, grid[-1])
-        if progress is not None:
-            progress(1, 1)
-        report(len(grid) - 1 if bool(z.isfinite().all()) else len(grid) - 2, grid)
-        return z
+        ends = self.ends(grid)
 
-    def step(self, run: Run, z: Tensor, t: Point, s: Point) -> Tensor:
-        return move(run.denoise(z, t), s)
+        def slope(time: Tensor, z: Tensor) -> Tensor:
+            at = run.at_log_snr(2 * float(time))
+            estimate = run.denoise(z, at)
+            report(1 if bool(estimate.x_0.isfinite().all()) else 0, [at, at])
+            d_alpha, d_sigma = at.per_log_ratio
+            return d_alpha * estimate.x_0 + d_sigma * estimate.eps
+
+        if ends[0] < ends[1]:
+            tolerance = {"rtol": self.rtol, "atol": self.atol}
+            states = odeint(slope, z, ends.to(z.device), method=self.method, **tolerance)
+            z = torch.as_tensor(states[-1])
+        return self.finish(run, z, grid, progress)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from glissando.errors import UserError
-from glissando.samplers.base import Point, Progress, Run, Sampler, move, report
+from glissando.samplers.base import Point, Progress, Run
+from glissando.samplers.ode import Solver
 from glissando.samplers.spacing import LogSnrLinear, Spacing
 
 
-class Sde(Sampler):
+class Sde(Solver):
     """dz = [f z - g² score] dt + g dw between the ends of the spacing, then one step to data.
 
     It is solved in log(alpha / sigma), in which g² is 2 sigma² on every path and which grows from
@@ -34,31 +36,15 @@ class Sde(Sampler):
             from torchsde import sdeint
         except ImportError as error:
             raise UserError("sampler=sde needs torchsde: pip install torchsde") from error
-        if not math.isfinite(grid[0].log_snr):
-            raise UserError(
-                "sampler=sde cannot start at pure noise, where g² is infinite; "
-                "use sampler/spacing=log_snr"
-            )
-        last = grid[-2] if grid[-1].sigma == 0 else grid[-1]
-        span = (last.log_snr - grid[0].log_snr) / 2
+        ends = self.ends(grid)
+        span = float(ends[1] - ends[0])
         if span > 0:
-            ends = torch.tensor([grid[0].log_snr, last.log_snr], dtype=torch.float64) / 2
             # A shade long, so that rounding leaves no sliver of a step at the end.
             dt = span / self.steps * (1 + 1e-9)
-            noise = Increments(run, z)
-            path = sdeint(
-                Reverse(run, z), z.flatten(1), ends, bm=noise, method=self.method, dt=dt
-            )
+            noise: Any = Increments(run, z)  # all of torchsde's BaseBrownian that it calls
+            path = sdeint(Reverse(run, z), z.flatten(1), ends, bm=noise, method=self.method, dt=dt)
             z = path[-1].reshape(z.shape)
-        if last is not grid[-1]:
-            z = self.step(run, z, last, grid[-1])
-        if progress is not None:
-            progress(1, 1)
-        report(len(grid) - 1 if bool(z.isfinite().all()) else len(grid) - 2, grid)
-        return z
-
-    def step(self, run: Run, z: Tensor, t: Point, s: Point) -> Tensor:
-        return move(run.denoise(z, t), s)
+        return self.finish(run, z, grid, progress)
 
 
 class Reverse:
@@ -73,9 +59,9 @@ class Reverse:
     def f_and_g(self, time: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         at = self._run.at_log_snr(2 * float(time))
         x_0, eps = (e.flatten(1) for e in self._run.denoise(z.reshape(self._shape), at))
-        per_t = at.d_alpha / at.alpha - at.d_sigma / at.sigma  # d log(alpha / sigma) / dt
+        d_alpha, d_sigma = at.per_log_ratio
         # Probability flow less g² score / 2; score = -eps / sigma and g² = 2 sigma² here.
-        drift = at.d_alpha / per_t * x_0 + (at.d_sigma / per_t - at.sigma) * eps
+        drift = d_alpha * x_0 + (d_sigma - at.sigma) * eps
         return drift, torch.full_like(z, math.sqrt(2) * at.sigma)
 
     def f(self, time: Tensor, z: Tensor) -> Tensor:
@@ -97,7 +83,5 @@ class Increments:
 
     def __call__(self, start: Tensor, end: Tensor, **_: bool) -> Tensor:
         first, last = float(start), float(end)
-        noise = self._run.between(
-            self._run.at_log_snr(2 * first), self._run.at_log_snr(2 * last)
-        )
+        noise = self._run.between(self._run.at_log_snr(2 * first), self._run.at_log_snr(2 * last))
         return math.sqrt(last - first) * noise.flatten(1)

@@ -157,9 +157,11 @@ class Exponential(SigmaSpacing):
 
 
 class Shifted(Spacing):
-    """Another spacing with sigma / alpha multiplied by ``factor`` (Esser et al. 2024, eq. 23).
+    """Another spacing with sigma / alpha multiplied by ``factor``; above 1, more steps in noise.
 
-    On the rectified path t -> factor t / (1 + (factor - 1) t); above 1 more steps go to high noise.
+    On the rectified path t -> factor t / (1 + (factor - 1) t) (Esser et al. 2024, equation 23).
+    The first time stays where it is: where its ratio r_0 of sigma to alpha is finite, a ratio r
+    becomes factor r / (1 + (factor - 1) r / r_0), so that no path is left at its end.
     """
 
     def __init__(self, spacing: Spacing, factor: float = 3.0) -> None:
@@ -168,8 +170,11 @@ class Shifted(Spacing):
         self.spacing, self.factor = spacing, factor
 
     def times(self, path: Path, steps: int) -> Tensor:
-        log_snr = path(self.spacing.times(path, steps)).log_snr
-        return path.t(log_snr - 2 * math.log(self.factor))
+        times = self.spacing.times(path, steps)
+        log_snr = path(times).log_snr
+        part = ((log_snr[0] - log_snr[1:]) / 2).exp()  # r / r_0
+        shift = math.log(self.factor) - torch.log1p((self.factor - 1) * part)
+        return torch.cat([times[:1], path.t(log_snr[1:] - 2 * shift)])
 
 
 class Listed(Spacing):

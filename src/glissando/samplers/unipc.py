@@ -23,9 +23,7 @@ class UniPC(Sampler):
 
     memory = 3
 
-    def __init__(
-        self, steps: int = 50, spacing: Spacing | None = None, order: int = 2
-    ) -> None:
+    def __init__(self, steps: int = 50, spacing: Spacing | None = None, order: int = 2) -> None:
         super().__init__(steps, spacing)
         if order not in (1, 2, 3):
             raise UserError(f"sampler.order must be 1, 2 or 3, not {order}")

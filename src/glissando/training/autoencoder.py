@@ -32,7 +32,8 @@ class AutoencoderModule(L.LightningModule):
             settles first.
         optimizer, discriminator_optimizer: parameters -> optimizer.
         schedule: step -> factor of the learning rate.
-        accumulate: batches per optimizer step; clip: largest norm of a gradient (0: none).
+        accumulate: batches per step of the optimizer, which is what ``global_step`` counts; clip:
+            largest norm of a gradient (0: none).
             Lightning leaves both to the module under manual optimization.
     """
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from glissando.errors import UserError
 from glissando.training.progress import say
@@ -34,9 +37,7 @@ class Finite(L.Callback):
     def __init__(self, every: int = 20) -> None:
         self.every = every
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any
-    ) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         loss = trainer.callback_metrics.get("train/loss")
         if trainer.global_step % self.every == 0 and loss is not None and not torch.isfinite(loss):
             raise UserError(
@@ -71,39 +72,92 @@ class Speed(L.Callback):
         self._since = None  # what validation took is not training's speed
 
 
-class Interrupted(L.Callback):
-    """Ctrl-C and fatal errors: saves where training was and says how to go on."""
+class ValidateLast(L.Callback):
+    """A run ends with a validation, whatever its length and the interval between validations."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        if trainer.global_step >= trainer.max_steps > 0:
+            trainer.val_check_batch = trainer.fit_loop.epoch_loop.total_batch_idx + 1
+
+
+class Last(Checkpoint):
+    """``last.ckpt`` every ``every`` steps, at the end, and on Ctrl-C.
+
+    Ctrl-C lets the step in hand end, so that what is saved lies between two steps and resuming it
+    continues exactly; a second one stops at once and saves nothing. Where a validation follows the
+    step, the file is written again after it: latent statistics are measured there. Other than
+    ``ModelCheckpoint`` it never saves within an accumulation of gradients.
+    """
+
+    def __init__(self, path: Path, every: int) -> None:
+        self.path, self.every = path, every
+        self._began = -1  # global step in front of the present batch
+        self._saved = -1
+        self._asked = False
+        self._handler: Any = None
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if threading.current_thread() is threading.main_thread():
+            self._handler = signal.signal(signal.SIGINT, self._ask)
+
+    def _ask(self, *_: Any) -> None:
+        if self._asked:
+            raise KeyboardInterrupt
+        self._asked = True
+        say("stopping after this step (Ctrl-C again: at once, without saving)")
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any
+    ) -> None:
+        if self._asked and self._saved == trainer.global_step:
+            raise KeyboardInterrupt
+        self._began = trainer.global_step
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        step = trainer.global_step
+        if step == self._began:
+            return
+        if trainer.world_size > 1:  # saving is done together: by all ranks after the same step
+            self._asked = trainer.strategy.reduce_boolean_decision(self._asked, all=False)
+        if self._asked or step % self.every == 0:
+            self._save(trainer)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self._saved == trainer.global_step and not trainer.sanity_checking:
+            self._save(trainer)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self._saved != trainer.global_step:
+            self._save(trainer)
+        self._restore_handler()
 
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
-        if isinstance(exception, KeyboardInterrupt) and trainer.global_step > 0:
-            trainer.save_checkpoint(self.path)
+        if isinstance(exception, SIGTERMException) and not trainer.validating:
+            self._save(trainer)  # Lightning raises it between two steps
+        if isinstance(exception, (KeyboardInterrupt, SIGTERMException)) and self._saved > 0:
             say(
-                f"interrupted at step {trainer.global_step}, saved; go on with the same command "
-                f"and ckpt={self.path}"
+                f"stopped at step {trainer.global_step}, saved at {self._saved}; go on with the "
+                f"same command and ckpt={self.path}"
             )
+        self._restore_handler()
 
+    def _save(self, trainer: L.Trainer) -> None:
+        self._saved = trainer.global_step
+        trainer.save_checkpoint(self.path)
 
-class Checkpoints(ModelCheckpoint):
-    """``last.ckpt`` every n steps, and the best by the monitored metric at each validation.
-
-    Files are written whole under another name and renamed by Lightning's checkpoint IO; names
-    hold no ``=``, which Hydra's command line would read as a key.
-    """
-
-    def __init__(self, folder: Path, every: int) -> None:
-        super().__init__(
-            dirpath=folder, filename="last", every_n_train_steps=every, save_top_k=1,
-            enable_version_counter=False, auto_insert_metric_name=False,
-        )  # fmt: skip
+    def _restore_handler(self) -> None:
+        if self._handler is not None:
+            signal.signal(signal.SIGINT, self._handler)
+            self._handler = None
 
 
 class Best(ModelCheckpoint):
-    """The best checkpoints by ``monitor`` (lower is better), saved after validations."""
+    """The best checkpoints by ``monitor`` (lower is better), saved after validations.
+
+    Names hold no ``=``, which Hydra's command line would read as a key.
+    """
 
     def __init__(self, folder: Path, monitor: str, keep: int) -> None:
         super().__init__(

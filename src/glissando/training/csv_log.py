@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -10,20 +11,25 @@ from typing import Any
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from glissando.files import write_whole
+
+Row = dict[str, Any]
+
 
 class MetricsCSV(Logger):
     """One row a step, one column a metric (``step``, ``train/loss``, ``val/loss`` ...).
 
-    Lightning's CSVLogger deletes an earlier file; this one goes on with it, after cutting back
-    rows that lie beyond the resumed step, so a killed run's curve has neither gap nor fold. Rows
-    are appended and flushed as they come; a new column rewrites the file once.
+    Lightning's CSVLogger deletes an earlier file; this one goes on with it, after ``cut`` has taken
+    back the rows that lie beyond the resumed step, so a killed run's curve has neither gap nor
+    fold. A row is on the disk as soon as it is logged. ``step`` is the number of steps done.
     """
 
     def __init__(self, folder: str | Path) -> None:
         super().__init__()
         self.path = Path(folder) / "metrics.csv"
         self.columns: list[str] = ["step"]
-        self._pending: dict[str, Any] = {}
+        self._last: Row = {}
+        self._before_last = 0  # bytes of the file in front of the last row
 
     @property
     def name(self) -> str:
@@ -34,59 +40,61 @@ class MetricsCSV(Logger):
         return ""
 
     @rank_zero_only
-    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+    def log_hyperparams(
+        self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any
+    ) -> None:
         """The configuration lies beside the file as ``config.yaml``."""
 
+    @rank_zero_only
     def cut(self, step: int) -> None:
-        """Drops the rows beyond ``step`` of an earlier run in this folder."""
+        """Drops the rows beyond ``step`` of an earlier run in this folder; 0 drops them all."""
         rows = self._rows()
-        self.columns = list(rows[0]) if rows else ["step"]
         kept = [row for row in rows if int(row["step"]) <= step]
+        self.columns = list(rows[0]) if kept else ["step"]
         if kept:
             self._rewrite(kept)
         else:
             self.path.unlink(missing_ok=True)
-            self.columns = ["step"]
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        row = {"step": step if step is not None else 0}
+        # Lightning counts from 0 and logs training and validation of one step apart: one row here.
+        row: Row = {"step": 1 + (step or 0)}
         row |= {name: value for name, value in metrics.items() if name != "epoch"}
-        if self._pending and self._pending["step"] != row["step"]:
-            self.save()
-        self._pending |= row
-
-    @rank_zero_only
-    def save(self) -> None:
-        """Writes the row in hand."""
-        row, self._pending = self._pending, {}
-        if not row:
-            return
+        again = bool(self._last) and self._last["step"] == row["step"]
+        if again:
+            row = self._last | row
         new = [name for name in row if name not in self.columns]
         if new or not self.path.exists():
             rows = self._rows()
             self.columns += new
-            self._rewrite([*rows, row])
-            return
-        with self.path.open("a", newline="") as file:
-            csv.DictWriter(file, self.columns).writerow(row)
+            self._rewrite([*(rows[:-1] if again else rows), row])
+        else:
+            with self.path.open("r+b") as file:
+                place = self._before_last if again else file.seek(0, io.SEEK_END)
+                file.seek(place)
+                file.write(self._encoded([row]))
+                file.truncate()
+            self._before_last = place
+        self._last = row
 
-    @rank_zero_only
-    def finalize(self, status: str) -> None:
-        self.save()
-
-    def _rows(self) -> list[dict[str, str]]:
+    def _rows(self) -> list[Row]:
         if not self.path.exists():
             return []
         with self.path.open(newline="") as file:
-            # A line torn by a crash has no step or a cut number: it is not taken for a row.
-            return [row for row in csv.DictReader(file) if (row["step"] or "").isdigit()]
+            lines = file.readlines()
+        if lines and not lines[-1].endswith("\n"):
+            lines.pop()  # torn by a crash: its last number may lack digits
+        return [row for row in csv.DictReader(lines) if (row["step"] or "").isdigit()]
 
-    def _rewrite(self, rows: list[dict[str, Any]]) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_suffix(".csv.part")
-        with partial.open("w", newline="") as file:
-            writer = csv.DictWriter(file, self.columns, extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows(rows)
-        partial.replace(self.path)
+    def _rewrite(self, rows: list[Row]) -> None:
+        head = io.StringIO(newline="")
+        csv.writer(head).writerow(self.columns)
+        before = head.getvalue().encode() + self._encoded(rows[:-1])
+        write_whole(self.path, before + self._encoded(rows[-1:]))
+        self._before_last = len(before)
+
+    def _encoded(self, rows: list[Row]) -> bytes:
+        text = io.StringIO(newline="")
+        csv.DictWriter(text, self.columns).writerows(rows)
+        return text.getvalue().encode()

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import lightning as L
+import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from glissando.datasets.base import Batch
 from glissando.datasets.stream import ClipStream, open_stream
+from glissando.samplers.noise import scramble
 
 
 class Endless(IterableDataset):
@@ -88,8 +90,16 @@ class Clips(L.LightningDataModule):
 class Position(L.Callback):
     """Counts the batches consumed and keeps the count in the checkpoint.
 
-    A callback and not the loader, because workers read ahead of what training has used.
+    A callback and not the loader, because workers read ahead of what training has used. The same
+    count seeds the noise of each batch: a resumed run draws what the unbroken one would have drawn,
+    whatever validations and demos drew in between, and no generator's state need be kept.
     """
+
+    def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
+        clips = _clips(trainer)
+        torch.manual_seed(scramble(scramble(clips.seed, trainer.global_rank), clips.consumed))
+        # Lightning numbers logged steps by this counter, which is one off after some resumptions.
+        trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
         _clips(trainer).consumed += 1
@@ -102,7 +112,7 @@ class Position(L.Callback):
     def on_load_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        _clips(trainer).consumed = checkpoint.get("consumed", 0)
+        _clips(trainer).consumed = checkpoint["consumed"]
 
 
 def _clips(trainer: L.Trainer) -> Clips:

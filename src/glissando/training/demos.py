@@ -11,7 +11,9 @@ from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from torch import Tensor
 
 from glissando.audio import write_wav
-from glissando.gallery.pictures import pair_figure, pair_png
+from glissando.examples import EXAMPLES
+from glissando.gallery import write
+from glissando.gallery.pictures import figure, pair_figure, pair_png
 
 
 class Demo(L.Callback):
@@ -75,3 +77,25 @@ class ReconstructionDemo(Demo):
         if pl_module.shown is not None:
             original, decoded = pl_module.shown
             yield from zip(original[: self.clips].cpu(), decoded[: self.clips].cpu(), strict=True)
+
+
+class SampleDemo(Demo):
+    """Clips sampled from the model: the same prompts and seeds every time."""
+
+    def __init__(
+        self, folder: Path, every_n_steps: int, prompts: list[str] | None = None, seconds: float = 6
+    ) -> None:
+        super().__init__(folder, every_n_steps)
+        self.prompts, self.seconds = prompts, seconds
+
+    def show(self, trainer: L.Trainer, pl_module: L.LightningModule, folder: Path) -> None:
+        was_training = pl_module.training
+        pl_module.eval()
+        clips = pl_module.generator.generate(self.prompts or EXAMPLES, seconds=self.seconds)
+        pl_module.train(was_training)
+        write(folder, clips, title=f"step {trainer.global_step}")
+        for number, clip in enumerate(clips):
+            picture = figure(clip.wave, clip.sample_rate, clip.prompt)
+            self.log_audio(
+                trainer, f"demo/{number}", clip.wave, clip.sample_rate, picture, clip.prompt
+            )

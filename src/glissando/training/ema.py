@@ -34,9 +34,7 @@ class EMA(L.Callback):
         restored, self._restored = self._restored or {}, None
         self.twin = [restored.get(name, p).detach().to(p).clone() for name, p in named.items()]
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any
-    ) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         weights = [p.detach() for p in pl_module.averaged.parameters()]

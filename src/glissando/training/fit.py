@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import warnings
 from importlib import import_module
 from pathlib import Path
@@ -12,7 +13,9 @@ import lightning as L
 import torch
 from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
 
 from glissando.build import Run, plain
 from glissando.checkpoints.facts import facts
@@ -20,10 +23,11 @@ from glissando.checkpoints.files import locate, read, read_training
 from glissando.checkpoints.instantiate import instantiate
 from glissando.cli.conf import pretrained_dir
 from glissando.errors import UserError
-from glissando.training.callbacks import Best, Checkpoints, Facts, Finite, Interrupted, Speed
+from glissando.training.callbacks import Best, Facts, Finite, Last, Speed, ValidateLast
 from glissando.training.csv_log import MetricsCSV
 from glissando.training.data import Position
 from glissando.training.ema import EMA
+from glissando.training.loggers import close
 from glissando.training.precision import resolve
 from glissando.training.progress import ProgressBar, say
 from glissando.training.safe_io import SafeCheckpointIO
@@ -44,15 +48,16 @@ def train(cfg: DictConfig) -> float | None:
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
 
     csv = MetricsCSV(folder)
-    if ckpt is not None:
-        csv.cut(read_training(ckpt)["global_step"])
+    csv.cut(0 if ckpt is None else read_training(ckpt)["global_step"])
     loggers = [csv, *instantiate(cfg.logger)(folder, cfg.name, plain(cfg))]
     trainer = _trainer(cfg, run, folder, loggers)
     if ckpt is None:
         _begin(cfg, run)
     say(f"run folder: {folder}")
-    trainer.fit(run.module, run.data, ckpt_path=ckpt, weights_only=True)
-    return _finish(cfg, trainer, run, folder)
+    _fit(trainer, run, ckpt)
+    say(f"done: {_last(folder)}")
+    metric = trainer.callback_metrics.get(cfg.monitor)
+    return None if metric is None else float(metric)
 
 
 def resume_from(ckpt: str | None, folder: Path) -> Path | None:
@@ -60,7 +65,7 @@ def resume_from(ckpt: str | None, folder: Path) -> Path | None:
     if ckpt is None:
         return None
     if ckpt == "last":
-        own = folder / "checkpoints" / "last.ckpt"
+        own = _last(folder)
         if own.is_file():
             say(f"resuming {own}")
             return own
@@ -82,56 +87,70 @@ def _begin(cfg: DictConfig, run: Run) -> None:
     """What a run that does not resume starts from."""
     if cfg.init is not None:
         stored = read(locate(cfg.init, pretrained_dir()))
-        missing, unexpected = run.module.load_state_dict(stored.weights, strict=False)
-        missing = [name for name in missing if not name.startswith("discriminator.")]
-        if missing or unexpected:
-            raise UserError(
-                f"init={cfg.init} does not fit model={cfg.name}: {len(missing)} weights missing "
-                f"({', '.join(missing[:3])}), {len(unexpected)} unknown "
-                f"({', '.join(unexpected[:3])})"
-            )
+        _load(run.module, stored.weights, f"init={cfg.init} does not fit model={cfg.name}")
         say(f"weights from {stored.path}")
     elif run.warm_start is not None:
         run.warm_start()
 
 
+def _load(module: Any, weights: dict[str, Tensor], fault: str) -> None:
+    """Loads what is learned; a diffusion model keeps the autoencoder that its latents came from."""
+    own = module.state_dict()
+    learned = {name for name in own if name.startswith(module.averaged_name)}
+    given = {name for name in weights if name.startswith(module.averaged_name)}
+    other = [name for name in learned & given if own[name].shape != weights[name].shape]
+    for what, names in (
+        ("missing", learned - given), ("unknown", given - learned), ("of another shape", other)
+    ):  # fmt: skip
+        if names:
+            raise UserError(f"{fault}: {len(names)} weights {what}, e.g. {min(names)}")
+    adversary = {name for name in own if name.startswith("discriminator.")} & set(weights)
+    module.load_state_dict({name: weights[name] for name in learned | adversary}, strict=False)
+
+
+def _fit(trainer: L.Trainer, run: Run, ckpt: Path | None) -> None:
+    try:
+        trainer.fit(run.module, run.data, ckpt_path=ckpt, weights_only=True)
+    except SIGTERMException:
+        raise SystemExit(128 + signal.SIGTERM) from None
+    except SystemExit:  # what Lightning makes of Ctrl-C
+        raise KeyboardInterrupt from None
+    finally:
+        close(trainer.loggers)
+
+
+def _last(folder: Path) -> Path:
+    return folder / "checkpoints" / "last.ckpt"
+
+
 def _trainer(cfg: DictConfig, run: Run, folder: Path, loggers: list[Any]) -> L.Trainer:
     said = facts(run.kind, plain(cfg), run.representation)
-    said["averaged"] = run.module.averaged_name
+    said |= {"averaged": run.module.averaged_name, **run.facts}
     checkpoint, demo = cfg.callbacks.checkpoint, plain(cfg.callbacks.demo)
-    callbacks: list[Callback] = [Position(), Facts(said), Finite(), Speed(cfg.loader.batch_size)]
-    if cfg.ema is not None:
-        callbacks.append(EMA(cfg.ema))
+    callbacks: list[Callback] = [
+        Position(), Facts(said), Finite(), Speed(cfg.loader.batch_size), ValidateLast(),
+    ]  # fmt: skip
     if demo["every_n_steps"]:
         callbacks.append(run.module.demo(folder / "demos", **demo))
+    # After the demo, which so plays the averaged weights that validation has put in place.
+    if cfg.ema is not None:
+        callbacks.append(EMA(cfg.ema))
     if cfg.callbacks.progress:
         callbacks.append(ProgressBar())
-    last = Checkpoints(folder / "checkpoints", checkpoint.every_n_train_steps)
-    callbacks += [Interrupted(folder / "checkpoints" / "last.ckpt"), last]
+    callbacks.append(Last(_last(folder), checkpoint.every_n_train_steps))
     if checkpoint.save_top_k:
         callbacks.append(Best(folder / "checkpoints", cfg.monitor, checkpoint.save_top_k))
     settings = plain(cfg.trainer)
     settings["precision"] = resolve(settings["precision"], settings["accelerator"])
-    # A run shorter than the interval still validates once, at its end.
-    if settings["max_steps"] and settings["max_steps"] > 0:
-        settings["val_check_interval"] = min(
-            settings["val_check_interval"], settings["max_steps"] * settings["accumulate_grad_batches"]
-        )
+    # Lightning counts batches here, and steps everywhere else.
+    together = settings["accumulate_grad_batches"] * getattr(run.module, "accumulate", 1)
+    if isinstance(settings["val_check_interval"], int):
+        settings["val_check_interval"] *= together
     return instantiate(
         settings, logger=loggers, callbacks=callbacks, plugins=[SafeCheckpointIO()],
         enable_progress_bar=False, enable_model_summary=False, default_root_dir=str(folder),
         max_epochs=-1,
     )  # fmt: skip
-
-
-def _finish(cfg: DictConfig, trainer: L.Trainer, run: Run, folder: Path) -> float | None:
-    """Validates the last weights if nobody has, and writes the final checkpoint."""
-    metric = trainer.callback_metrics.get(cfg.monitor)
-    if trainer.interrupted or trainer.state.status == "interrupted":
-        return None
-    trainer.save_checkpoint(folder / "checkpoints" / "last.ckpt")
-    say(f"done: {folder / 'checkpoints' / 'last.ckpt'}")
-    return None if metric is None else float(metric)
 
 
 def _quiet() -> None:
@@ -142,6 +161,7 @@ def _quiet() -> None:
         ".*IterableDataset.*has `__len__` defined.*",
         ".*Checkpoint directory .* exists and is not empty.*",
         ".*lr_scheduler.step.*",
+        ".*module.s. in eval mode.*",
         ".*isinstance.treespec, LeafSpec.*",
     ):
         warnings.filterwarnings("ignore", text)

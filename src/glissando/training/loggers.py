@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,15 @@ def wandb(
     if attempt == "offline":
         log.info("W&B logs offline; `wandb sync %s` uploads it later", Path(run.dir).parent)
     return [WandbLogger(experiment=run, save_dir=str(folder), log_model=log_model)]
+
+
+def close(loggers: Iterable[Logger]) -> None:
+    """Ends W&B's run: else it is cut off at exit, and a sweep's next job logs into it."""
+    from lightning.pytorch.loggers import WandbLogger
+
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.experiment.finish()
 
 
 def _has_key() -> bool:

@@ -115,7 +115,8 @@ def _synthesize(
 def _without_dc(wave: np.ndarray, sample_rate: int, corner: float = 15.0) -> np.ndarray:
     """Remove the offset that some samples of the font have, with a zero-phase high-pass."""
     length = wave.shape[1]
-    padded = length + sample_rate // 4
+    # Room for the filter to ring out, up to a length whose FFT is fast (some primes take 5x).
+    padded = -(-(length + sample_rate // 4) // 4096) * 4096
     f = np.fft.rfftfreq(padded, 1 / sample_rate)
     gain = f**2 / (f**2 + corner**2)
     return np.fft.irfft(np.fft.rfft(wave, padded) * gain, padded)[:, :length]
@@ -138,11 +139,15 @@ def k_weighting(f: np.ndarray, sample_rate: int) -> np.ndarray:
     return np.abs(shelf * high) ** 2
 
 
+@lru_cache(maxsize=2)
+def _weights(length: int, sample_rate: int) -> np.ndarray:
+    return k_weighting(np.fft.rfftfreq(length, 1 / sample_rate), sample_rate)
+
+
 def loudness(wave: np.ndarray, sample_rate: int) -> float:
     """K-weighted level in dB of (C, L), mean over time and channels, without gating."""
     length = wave.shape[1]
-    power = np.abs(np.fft.rfft(wave)) ** 2
-    power *= k_weighting(np.fft.rfftfreq(length, 1 / sample_rate), sample_rate)
+    power = np.abs(np.fft.rfft(wave)) ** 2 * _weights(length, sample_rate)
     return float(10 * np.log10(max(2 * power.sum() / length**2 / len(wave), 1e-12)))
 
 

@@ -22,7 +22,7 @@ from glissando.datasets.scores.plan import Job, fraction, jobs_of
 from glissando.datasets.scores.render import brightness, font_identity, render
 from glissando.errors import UserError
 
-CONTENT = 1  # version of what the same job becomes; a new one makes prepared data outdated
+CONTENT = 2  # version of what the same job becomes; a new one makes prepared data outdated
 WARM, BRIGHT = 620.0, 1300.0  # Hz: centroids below and above which a timbre is called so
 CLIPS_PER_TUNE = 2  # where there are tunes enough
 CHORALES = 2.5  # how much likelier a chorale is taken than a tune: the only polyphony there is

@@ -68,10 +68,7 @@ def settle(root: Path, asked: dict[str, Any], overwrite: bool) -> None:
     if old is not None:
         differ = list(_differences(old, asked))
         if differ and not overwrite:
-            raise UserError(
-                f"{root} holds a dataset made with other settings: " + ", ".join(differ) +
-                " (there, asked): take those, write to another folder, or data.overwrite=true"
-            )  # fmt: skip
+            raise _other(root, differ)
         if differ:
             remove(root)
     write_json(root / STARTED, asked)
@@ -88,10 +85,7 @@ def is_prepared(root: Path | str, name: str, settings: dict[str, Any]) -> bool:
     there = read_dataset(root)
     asked = {**there, "source": name, "settings": json.loads(json.dumps(settings))}
     if differ := list(_differences(there, asked)):
-        raise UserError(
-            f"{root} holds a dataset made with other settings: {', '.join(differ)} (there, "
-            "asked): take those, use another folder, or data.overwrite=true"
-        )
+        raise _other(root, differ)
     return True
 
 
@@ -138,6 +132,13 @@ def _old(root: Path) -> dict[str, Any] | None:
     if (root / STARTED).is_file():
         return json.loads((root / STARTED).read_bytes())
     return None
+
+
+def _other(root: Path, differ: Sequence[str]) -> UserError:
+    return UserError(
+        f"{root} holds a dataset made with other settings: {', '.join(differ)} (there, asked): "
+        "take those, use another folder, or data.overwrite=true"
+    )
 
 
 def _differences(old: dict[str, Any], asked: dict[str, Any]) -> Iterator[str]:

@@ -1,0 +1,14 @@
+"""``glissando prepare``: a source becomes a folder of shards."""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig
+
+from glissando.cli.progress import say
+
+
+def prepare(cfg: DictConfig) -> None:
+    """Prepares the dataset that ``cfg`` asks for and says where it is."""
+    from glissando.build import prepared
+
+    say(f"prepared: {prepared(cfg, overwrite=cfg.overwrite)}")

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from glissando.networks.oobleck import OobleckAutoencoder
+
+
+def test_computes_what_the_published_model_computes() -> None:
+    """diffusers' AutoencoderOobleck (Stable Audio Open's) with the same weights, small layout."""
+    pytest.importorskip("diffusers")
+    # The module alone: importing all of diffusers' models takes a minute.
+    from diffusers.models.autoencoders.autoencoder_oobleck import AutoencoderOobleck
+
+    torch.manual_seed(0)
+    published = AutoencoderOobleck(
+        encoder_hidden_size=32, downsampling_ratios=[2, 4, 8, 8], channel_multiples=[1, 2, 4, 8],
+        decoder_channels=32, decoder_input_channels=16, audio_channels=2,
+    )  # fmt: skip
+    for name, parameter in published.named_parameters():
+        if "alpha" in name or "beta" in name:
+            nn.init.normal_(parameter, std=0.3)  # else a swap of the two could not be seen
+    ours = OobleckAutoencoder(16, 2, 32, (1, 2, 4, 8), (2, 4, 8, 8))
+    for ours_part, theirs in ((ours.encoder, published.encoder), (ours.decoder, published.decoder)):
+        mine, other = list(ours_part.parameters()), list(theirs.parameters())
+        assert [p.numel() for p in mine] == [p.numel() for p in other]
+        for a, b in zip(mine, other, strict=True):
+            a.data.copy_(b.data.view_as(a))
+    wave = torch.randn(1, 2, 512 * 5)
+    with torch.no_grad():
+        expected = published.encode(wave).latent_dist
+        posterior = ours.encode(wave)
+        decoded = published.decode(expected.mean).sample
+        torch.testing.assert_close(posterior.mean, expected.mean, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(posterior.std, expected.std, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(
+            ours.decode(expected.mean, wave.shape[-1]), decoded, atol=1e-4, rtol=1e-4
+        )
+
+
+@pytest.mark.parametrize("strides", [(2, 4), (3, 5), (2, 3), (7,)])
+@pytest.mark.parametrize("length", [1, 20, 105, 106])
+def test_lengths_are_exact(strides: tuple[int, ...], length: int) -> None:
+    net = OobleckAutoencoder(4, 1, 4, (1,) * len(strides), strides)
+    assert net.hop == math.prod(strides)
+    posterior = net.encode(torch.randn(2, 1, length))
+    assert posterior.mean.shape == (2, 4, math.ceil(length / net.hop))
+    assert net.decode(posterior.mean, length).shape == (2, 1, length)
+
+
+def test_silence_has_finite_gradients() -> None:
+    net = OobleckAutoencoder(4, 2, 4, (1, 2), (2, 3))
+    net.decode(net.encode(torch.zeros(1, 2, 60)).sample(), 60).square().mean().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())

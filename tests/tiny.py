@@ -1,0 +1,47 @@
+"""A run small enough for a test, as overrides of ``train.py``, and what it leaves."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+RATE = 8000
+VAE = (
+    "model=vae model.channels=8 model.hop=64 model.encoder_width=16 model.encoder_depth=1 "
+    "model.decoder_width=16 model.decoder_depth=1 loader.seconds=0.25 loader.batch_size=4 "
+    "loader.workers=0"
+).split()
+GAN = [*VAE, "vae.adversarial_start=2", "discriminator.sizes=[128]", "discriminator.width=4"]
+DIT = (
+    "model=dit_tiny model.width=32 model.depth=1 text_encoder=hash text_encoder.dim=16 "
+    "loader.batch_size=4"
+).split()
+SHORT = (
+    "trainer=cpu trainer.precision=32-true trainer.log_every_n_steps=1 logger=csv "
+    "callbacks.demo.every_n_steps=0 callbacks.progress=false prepare.workers=1"
+).split()
+
+Train = Callable[..., "float | None"]
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    """The rows of a run's metrics.csv."""
+    with (folder / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def numbers(folder: Path) -> list[dict[str, str]]:
+    """metrics.csv without how fast it went."""
+    return [
+        {name: value for name, value in row.items() if value and not name.startswith("speed/")}
+        for row in rows(folder)
+    ]
+
+
+def stored(folder: Path, name: str = "last.ckpt") -> dict[str, Any]:
+    """A run's checkpoint."""
+    return torch.load(folder / "checkpoints" / name, weights_only=True)
