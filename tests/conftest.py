@@ -14,7 +14,7 @@ from glissando.cli.conf import config_dir
 if str(Path(__file__).parent) not in sys.path:  # `tiny`, in any import mode
     sys.path.insert(0, str(Path(__file__).parent))
 
-from tiny import RATE, SHORT, VAE, Train  # noqa: E402
+from tiny import RATE, SHORT, VAE, Train
 
 
 @pytest.fixture(scope="session")

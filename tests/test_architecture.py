@@ -45,7 +45,8 @@ def imports(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("room", sorted(
-    path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+    path.stem for path in PACKAGE.iterdir()
+    if path.suffix == ".py" or (path / "__init__.py").exists()
 ))  # fmt: skip
 def test_imports_follow_the_table(room: str) -> None:
     if room in ("__init__", "__main__"):

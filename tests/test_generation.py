@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import DIT, VAE, Train
 
 from glissando.checkpoints.files import read, write
 from glissando.errors import UserError
 from glissando.generation import Generated, Generator, load
 from glissando.guidance import ClassifierFree
 from glissando.samplers.euler import Euler
+from tiny import DIT, VAE, Train
 
 PROMPTS = ["a tone at 110 Hz", "a flute", ""]
 SAMPLER = Euler(steps=3)

@@ -10,20 +10,20 @@ from typing import Any
 import torch
 
 RATE = 8000
-VAE = (
-    "model=vae model.channels=8 model.hop=64 model.encoder_width=16 model.encoder_depth=1 "
-    "model.decoder_width=16 model.decoder_depth=1 loader.seconds=0.25 loader.batch_size=4 "
-    "loader.workers=0"
-).split()
+VAE = [
+    "model=vae", "model.channels=8", "model.hop=64", "model.encoder_width=16",
+    "model.encoder_depth=1", "model.decoder_width=16", "model.decoder_depth=1",
+    "loader.seconds=0.25", "loader.batch_size=4", "loader.workers=0",
+]  # fmt: skip
 GAN = [*VAE, "vae.adversarial_start=2", "discriminator.sizes=[128]", "discriminator.width=4"]
-DIT = (
-    "model=dit_tiny model.width=32 model.depth=1 text_encoder=hash text_encoder.dim=16 "
-    "loader.batch_size=4"
-).split()
-SHORT = (
-    "trainer=cpu trainer.precision=32-true trainer.log_every_n_steps=1 logger=csv "
-    "callbacks.demo.every_n_steps=0 callbacks.progress=false prepare.workers=1"
-).split()
+DIT = [
+    "model=dit_tiny", "model.width=32", "model.depth=1", "text_encoder=hash",
+    "text_encoder.dim=16", "loader.batch_size=4",
+]  # fmt: skip
+SHORT = [
+    "trainer=cpu", "trainer.precision=32-true", "trainer.log_every_n_steps=1", "logger=csv",
+    "callbacks.demo.every_n_steps=0", "callbacks.progress=false", "prepare.workers=1",
+]  # fmt: skip
 
 Train = Callable[..., "float | None"]
 

@@ -175,7 +175,7 @@ def autoencoder(cfg: DictConfig) -> Run:
     representation = rebuilt(recipe)
     vae = plain(cfg.vae)
     adversary = None
-    if vae["adversarial_start"] < cfg.trainer.max_steps:
+    if cfg.trainer.max_steps < 0 or vae["adversarial_start"] < cfg.trainer.max_steps:
         adversary = instantiate(cfg.discriminator, audio_channels=facts["channels"])
     module = AutoencoderModule(
         representation,
@@ -247,6 +247,7 @@ def denoising(config: dict[str, Any], representation: Representation) -> Denoisi
     # A text encoder's half that no mechanism names is not computed; the check sees the rest.
     unread = {"text", "text_pooled"} - named
     conditioners.only([name for name in conditioners.sizes if name not in unread])
+    conditioners.align(representation.sample_rate / representation.hop)
     check_routing(conditioners.sizes, mechanisms)
     # Called and not passed through Hydra, which would look into the sizes.
     network = instantiate(config["model"])(

@@ -166,9 +166,7 @@ def load(name: str = "demo", device: str = "auto") -> Generator:
         )
     representation = rebuilt(stored.facts["representation"])
     parts = denoising(stored.facts["config"], representation)
-    trained = torch.nn.ModuleDict(
-        {"conditioners": parts.conditioners, "denoiser": parts.denoiser}
-    )
+    trained = torch.nn.ModuleDict({"conditioners": parts.conditioners, "denoiser": parts.denoiser})
     whole = torch.nn.ModuleDict({"representation": representation, "trained": trained})
     whole.load_state_dict(complete(stored))
     if device == "auto":

@@ -43,7 +43,9 @@ def test_code_in_a_pickle_does_not_run(tmp_path: Path, container: str) -> None:
         read(path)
     assert "\n" not in str(caught.value)
     assert not mark.exists()
-    torch.load(path, weights_only=False) if container != "pickle" else pickle.loads(path.read_bytes())
+    torch.load(path, weights_only=False) if container != "pickle" else pickle.loads(
+        path.read_bytes()
+    )
     assert mark.exists()  # the same file does run it when trusted: the test tests something
 
 

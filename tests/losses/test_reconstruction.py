@@ -48,9 +48,7 @@ def test_stft_distance_has_auralosss_gradient() -> None:
 def test_stereo_is_compared_as_sum_and_difference() -> None:
     prediction, target = music(2, 2, 4000), music(2, 2, 4000, seed=1)
     mono = published()
-    mixed = [
-        torch.cat([x[:, :1] + x[:, 1:], x[:, :1] - x[:, 1:]], 1) for x in (prediction, target)
-    ]
+    mixed = [torch.cat([x[:, :1] + x[:, 1:], x[:, :1] - x[:, 1:]], 1) for x in (prediction, target)]
     ours = STFTDistance(RATE, SIZES)(prediction, target)
     torch.testing.assert_close(ours, mono(*mixed), rtol=1e-5, atol=0)
     # A collapsed image costs something that comparing the sums alone does not see.

@@ -18,7 +18,9 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
 def test_snr_closed_form() -> None:
     target = torch.ones(2, 2, 50)
     prediction = torch.stack([target[0] * 1.1, target[1] * 2])
-    torch.testing.assert_close(snr(prediction, target), torch.tensor([20.0, 0.0]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        snr(prediction, target), torch.tensor([20.0, 0.0]), atol=1e-4, rtol=0
+    )
 
 
 def test_si_sdr_closed_form() -> None:
@@ -36,9 +38,7 @@ def test_si_sdr_is_auralosss() -> None:
     prediction = prediction + target
     for row in range(3):
         expected = -SISDRLoss()(prediction[row : row + 1], target[row : row + 1])
-        torch.testing.assert_close(
-            si_sdr(prediction, target)[row], expected, atol=1e-3, rtol=1e-4
-        )
+        torch.testing.assert_close(si_sdr(prediction, target)[row], expected, atol=1e-3, rtol=1e-4)
 
 
 def test_perfect_and_silent_are_finite() -> None:

@@ -29,7 +29,9 @@ def test_latents_have_four_dimensions_and_audio_its_length(length: int) -> None:
 
 def test_encoding_is_the_mean_and_does_not_vary() -> None:
     representation, wave = autoencoder(), torch.randn(1, 1, 100)
-    torch.testing.assert_close(representation.encode(wave), representation.encode(wave), atol=0, rtol=0)
+    torch.testing.assert_close(
+        representation.encode(wave), representation.encode(wave), atol=0, rtol=0
+    )
 
 
 def test_unmeasured_statistics_are_no_scale() -> None:

@@ -22,7 +22,7 @@ def set_to(target: Any, value: float) -> None:
 
 
 def test_closed_form() -> None:
-    """twin_n = prod d_k w_0 + sum (1 - d_k) w_k prod_{j > k} d_j, d_k = min(d, (1 + k)/(10 + k))."""
+    """twin_k = d_k twin_{k - 1} + (1 - d_k) w_k with d_k = min(d, (1 + k) / (10 + k))."""
     target, ema = module(1.0), EMA(0.5)
     ema.on_fit_start(None, target)  # type: ignore[arg-type]
     expected = 1.0

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import VAE, Train, rows
 
 from glissando.training import loggers
+from tiny import VAE, Train, rows
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +28,11 @@ def test_without_a_key_wandb_logs_offline_inside_the_run_folder(
     run = tmp_path / "run"
     train(run, *VAE, "trainer.max_steps=2", "logger=wandb", "callbacks.demo.every_n_steps=1")
     (logged,) = (run / "wandb").glob("offline-run-*")
-    assert list(logged.glob("*.wandb"))[0].stat().st_size > 1000
+    (file,) = logged.glob("*.wandb")
+    patience = time.monotonic() + 20  # wandb's own process closes it a moment later
+    while file.stat().st_size < 1000 and time.monotonic() < patience:
+        time.sleep(0.1)
+    assert file.stat().st_size > 1000
     media = {path.suffix for path in logged.glob("files/media/**/*") if path.is_file()}
     assert media >= {".wav", ".png"}
     assert len(rows(run)) == 2  # metrics.csv is written beside it

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import DIT, GAN, VAE, Train, numbers, stored
 
 from glissando.errors import UserError
 from glissando.training.diffusion import DiffusionModule
+from tiny import DIT, GAN, VAE, Train, numbers, stored
+
 
 def assert_same(first: Path, second: Path) -> None:
     """Every number of every step, the weights, their averages and the optimizer's memory."""
@@ -147,6 +148,17 @@ def test_init_with_or_without_an_adversary(train: Train, tmp_path: Path, vae: Pa
 def test_init_that_does_not_fit(train: Train, tmp_path: Path, vae: Path, misfit: str) -> None:
     with pytest.raises(UserError, match=r"init=.* does not fit model=vae: \d+ weights"):
         train(tmp_path, *VAE, misfit, f"init={vae}", "trainer.max_steps=1")
+
+
+@pytest.mark.parametrize(("other", "what"), [
+    (GAN, r"weights missing, e\.g\. discriminator"),
+    ([*VAE, "model.decoder_width=24"], "of another shape"),
+])  # fmt: skip
+def test_resuming_what_does_not_fit(
+    train: Train, tmp_path: Path, vae: Path, other: list[str], what: str
+) -> None:
+    with pytest.raises(UserError, match=rf"init= takes its weights alone\): \d+ .*{what}"):
+        train(tmp_path, *other, f"ckpt={vae}", "trainer.max_steps=6")
 
 
 def test_the_rate_is_finite_or_the_run_stops(train: Train, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from glissando.errors import UserError
 from glissando.training.schedules import Constant, Cosine, InversePower
 
 
@@ -20,6 +21,11 @@ def test_cosine() -> None:
 def test_cosine_without_warmup_begins_at_one() -> None:
     assert Cosine(steps=10)(0) == 1.0
     assert Cosine(steps=5, warmup=10)(4) == 0.5  # a run shorter than its warm-up
+
+
+def test_cosine_needs_an_end() -> None:
+    with pytest.raises(UserError, match=r"schedule=constant"):
+        Cosine(steps=-1)
 
 
 def test_inverse_power_is_stable_audios() -> None:

@@ -42,7 +42,9 @@ def locate(name: str | Path, pretrained: Path | None = None, runs: Path | None =
     if str(name) == "last":
         found = sorted(_run_checkpoints(runs), key=lambda path: path.stat().st_mtime)
         if not found:
-            raise UserError(f"ckpt=last: no run with a checkpoint under {runs}/ yet; ckpt=demo plays")
+            raise UserError(
+                f"ckpt=last: no run with a checkpoint under {runs}/ yet; ckpt=demo plays"
+            )
         return found[-1]
     path = Path(name).expanduser()
     if path.is_dir():

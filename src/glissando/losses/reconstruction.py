@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, cast
 
 import torch
 from auraloss.freq import MultiResolutionSTFTLoss, SpectralConvergenceLoss, STFTLoss
@@ -10,7 +11,6 @@ from auraloss.perceptual import SumAndDifference
 from torch import Tensor, nn
 
 from glissando.mel import MelSpectrogram
-
 
 QUIET = 1e-2  # RMS: a target below it counts as this loud where an error is divided by its level
 
@@ -65,6 +65,7 @@ class STFTDistance(nn.Module):
             perceptual_weighting=perceptual,
         )
         self.rotate = SumAndDifference()
+        resolution: Any
         for resolution in self.stft.stft_losses:
             if not isinstance(resolution.spectralconv, SpectralConvergenceLoss):
                 raise TypeError("auraloss changed: its STFT loss lacks the term made safe here")
@@ -98,7 +99,8 @@ class MelDistance(nn.Module):
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
         """(B, A, L), (B, A, L) -> scalar."""
-        distances = [(mel.log(prediction) - mel.log(target)).abs().mean() for mel in self.mels]
+        mels = cast("Iterable[MelSpectrogram]", self.mels)
+        distances = [(mel.log(prediction) - mel.log(target)).abs().mean() for mel in mels]
         return torch.stack(distances).mean()
 
 

@@ -17,7 +17,7 @@ class Posterior(NamedTuple):
 
     @classmethod
     def split(cls, parameters: Tensor) -> Posterior:
-        """(B, 2C, T) network output -> Posterior, std = softplus(.) + 1e-4 as Stable Audio has it."""
+        """(B, 2C, T) network output -> Posterior, std = softplus(.) + 1e-4 as in Stable Audio."""
         mean, raw = parameters.float().chunk(2, dim=1)
         return cls(mean, F.softplus(raw) + 1e-4)
 

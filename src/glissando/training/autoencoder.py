@@ -159,7 +159,9 @@ class AutoencoderModule(L.LightningModule):
         self._sums, self._show = [], None
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        reconstruction, mel_error = (module.to(self.device) for module in self._frozen)
+        for module in self._frozen:
+            module.to(self.device)
+        reconstruction, mel_error = self._frozen
         wave = _waveform(batch)
         posterior = self.representation.network.encode(wave)
         z = posterior.mean
@@ -189,7 +191,8 @@ class AutoencoderModule(L.LightningModule):
         if not self._sums:
             return
         sums = torch.stack(self._sums).sum(0)
-        sums = self.all_gather(sums).reshape(-1, len(sums)).sum(0)
+        sums = self.trainer.strategy.reduce(sums, reduce_op="sum")
+        assert isinstance(sums, Tensor)
         channels = self.representation.channels
         self.representation.measure(sums[:channels], sums[channels:-1], sums[-1])
 

@@ -54,7 +54,7 @@ class Speed(L.Callback):
         self._since: tuple[float, int] | None = None
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *_: Any
+        self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, *_: Any
     ) -> None:
         step, every = trainer.global_step, trainer.log_every_n_steps  # type: ignore[attr-defined]
         if step % every:
@@ -63,9 +63,9 @@ class Speed(L.Callback):
         if self._since is not None and step > self._since[1]:
             rate = (step - self._since[1]) / (now - self._since[0])
             clips = rate * self.batch_size * trainer.world_size
-            self.log("speed/steps_per_second", rate)
-            self.log("speed/clips_per_second", clips)
-            self.log("speed/audio_seconds_per_second", clips * pl_module.seconds(batch))
+            pl_module.log("speed/steps_per_second", rate)
+            pl_module.log("speed/clips_per_second", clips)
+            pl_module.log("speed/audio_seconds_per_second", clips * pl_module.seconds(batch))
         self._since = (now, step)
 
     def on_validation_end(self, *_: Any) -> None:

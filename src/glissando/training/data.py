@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,27 +16,38 @@ from glissando.samplers.noise import scramble
 
 
 class Endless(IterableDataset):
-    """Epochs of a stream, one after the other, beginning at batch ``start`` of this rank.
+    """Epochs of a stream, one after the other, from ``position`` samples into ``epoch``.
 
     Batch g goes to worker g mod n, so the sequence is the same whatever the number of workers,
     and Lightning sees one epoch without end: its own epoch counting cannot disturb a resumption.
     """
 
-    def __init__(self, stream: ClipStream, start: int = 0) -> None:
+    def __init__(self, stream: ClipStream, epoch: int = 0, position: int = 0) -> None:
         super().__init__()
-        self.stream, self.start = stream, start
+        self.stream = stream
+        self.epoch, self.position = settled(stream, epoch, position)
 
     def __iter__(self) -> Iterator[Batch]:
         worker = get_worker_info()
         first, apart = (worker.id, worker.num_workers) if worker else (0, 1)
-        per_epoch = len(self.stream)
-        epoch, begin = divmod(self.start, per_epoch)
+        epoch, position = self.epoch, self.position
         number = 0  # batches since the start, over all workers
         while True:
             skip = (first - number) % apart
-            yield from self.stream.batches(epoch, begin, skip, apart)
-            number += per_epoch - begin
-            epoch, begin = epoch + 1, 0
+            yield from self.stream.batches(epoch, 0, skip, apart, position)
+            number += max(1, (self.stream.samples - position) // _together(self.stream))
+            epoch, position = epoch + 1, 0
+
+
+def _together(stream: ClipStream) -> int:
+    """Samples that all ranks consume in a step."""
+    return stream.batch_size * stream.world
+
+
+def settled(stream: ClipStream, epoch: int, position: int) -> tuple[int, int]:
+    """The place itself, or the next epoch's beginning where too little is left for a step."""
+    left = stream.samples - position
+    return (epoch, position) if not position or left >= _together(stream) else (epoch + 1, 0)
 
 
 class Clips(L.LightningDataModule):
@@ -62,6 +74,7 @@ class Clips(L.LightningDataModule):
         self.valid_seconds = valid_seconds
         self.workers, self.cache, self.seed = workers, cache, seed
         self.consumed = 0  # batches of this rank since the beginning of training
+        self.place = (0, 0)  # epoch, and how many of its samples all ranks have consumed
 
     def _stream(self, split: str, seconds: float | None) -> ClipStream:
         trainer = self.trainer
@@ -72,7 +85,15 @@ class Clips(L.LightningDataModule):
         )  # fmt: skip
 
     def train_dataloader(self) -> DataLoader:
-        return self._loader(Endless(self._stream("train", self.seconds), self.consumed))
+        self._training = Endless(self._stream("train", self.seconds), *self.place)
+        self.place = self._training.epoch, self._training.position
+        return self._loader(self._training)
+
+    def advance(self) -> None:
+        """One batch of the training loader has been consumed."""
+        stream, (epoch, position) = self._training.stream, self.place
+        self.consumed += 1
+        self.place = settled(stream, epoch, position + _together(stream))
 
     def val_dataloader(self) -> DataLoader:
         return self._loader(self._stream("valid", self.valid_seconds or self.seconds))
@@ -80,19 +101,26 @@ class Clips(L.LightningDataModule):
     def _loader(self, dataset: IterableDataset) -> DataLoader:
         return DataLoader(
             dataset, batch_size=None, num_workers=self.workers,
-            persistent_workers=self.workers > 0,
+            persistent_workers=self.workers > 0, worker_init_fn=_ignore_interrupts,
         )  # fmt: skip
 
     def transfer_batch_to_device(self, batch: Batch, device: Any, dataloader_idx: int) -> Batch:
         return batch.move(device, non_blocking=True)
 
 
+def _ignore_interrupts(_: int) -> None:
+    """A terminal sends Ctrl-C to workers too, which would die while the last step still ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 class Position(L.Callback):
     """Counts the batches consumed and keeps the count in the checkpoint.
 
-    A callback and not the loader, because workers read ahead of what training has used. The same
-    count seeds the noise of each batch: a resumed run draws what the unbroken one would have drawn,
-    whatever validations and demos drew in between, and no generator's state need be kept.
+    A callback and not the loader, because workers read ahead of what training has used. The place
+    is kept in samples: with another batch size or number of processes the epoch goes on with what
+    is left of it, no sample repeated or lost. The count of batches seeds the noise of each batch:
+    a resumed run draws what the unbroken one would have drawn, whatever validations and demos drew
+    in between, and no generator's state need be kept.
     """
 
     def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
@@ -102,17 +130,19 @@ class Position(L.Callback):
         trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        _clips(trainer).consumed += 1
+        _clips(trainer).advance()
 
     def on_save_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        checkpoint["consumed"] = _clips(trainer).consumed
+        clips = _clips(trainer)
+        checkpoint["consumed"], checkpoint["place"] = clips.consumed, list(clips.place)
 
     def on_load_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        _clips(trainer).consumed = checkpoint["consumed"]
+        clips = _clips(trainer)
+        clips.consumed, clips.place = checkpoint["consumed"], tuple(checkpoint.get("place", (0, 0)))
 
 
 def _clips(trainer: L.Trainer) -> Clips:

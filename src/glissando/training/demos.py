@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -23,14 +24,14 @@ class Demo(L.Callback):
         self.folder, self.every = folder, every_n_steps
         self._shown = 0
 
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         due = trainer.global_step // self.every > self._shown // self.every
         last = trainer.global_step >= trainer.max_steps > 0
         if trainer.is_global_zero and not trainer.sanity_checking and (due or last):
             self._shown = trainer.global_step
             self.show(trainer, pl_module, self.folder / f"step-{trainer.global_step:07d}")
 
-    def show(self, trainer: L.Trainer, pl_module: L.LightningModule, folder: Path) -> None:
+    def show(self, trainer: L.Trainer, pl_module: Any, folder: Path) -> None:
         """Writes and logs it; ``folder`` is this step's own."""
         raise NotImplementedError
 
@@ -62,7 +63,7 @@ class ReconstructionDemo(Demo):
         super().__init__(folder, every_n_steps)
         self.clips = clips
 
-    def show(self, trainer: L.Trainer, pl_module: L.LightningModule, folder: Path) -> None:
+    def show(self, trainer: L.Trainer, pl_module: Any, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         rate = pl_module.representation.sample_rate
         for number, (original, decoded) in enumerate(self._pairs(pl_module)):
@@ -73,7 +74,7 @@ class ReconstructionDemo(Demo):
             picture = pair_figure(original, decoded, rate, title)
             self.log_audio(trainer, f"reconstruction/{number}", decoded, rate, picture, title)
 
-    def _pairs(self, pl_module: L.LightningModule) -> Iterator[tuple[Tensor, Tensor]]:
+    def _pairs(self, pl_module: Any) -> Iterator[tuple[Tensor, Tensor]]:
         if pl_module.shown is not None:
             original, decoded = pl_module.shown
             yield from zip(original[: self.clips].cpu(), decoded[: self.clips].cpu(), strict=True)
@@ -88,7 +89,7 @@ class SampleDemo(Demo):
         super().__init__(folder, every_n_steps)
         self.prompts, self.seconds = prompts, seconds
 
-    def show(self, trainer: L.Trainer, pl_module: L.LightningModule, folder: Path) -> None:
+    def show(self, trainer: L.Trainer, pl_module: Any, folder: Path) -> None:
         was_training = pl_module.training
         pl_module.eval()
         clips = pl_module.generator.generate(self.prompts or EXAMPLES, seconds=self.seconds)

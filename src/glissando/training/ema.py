@@ -28,48 +28,46 @@ class EMA(L.Callback):
         self._restored: dict[str, Tensor] | None = None
         self._swapped = False
 
-    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        named = dict(pl_module.averaged.named_parameters())
+    def on_fit_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        named: dict[str, Tensor] = dict(pl_module.averaged.named_parameters())
         self.names = list(named)
         restored, self._restored = self._restored or {}, None
         self.twin = [restored.get(name, p).detach().to(p).clone() for name, p in named.items()]
 
-    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, *_: Any) -> None:
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         weights = [p.detach() for p in pl_module.averaged.parameters()]
-        torch._foreach_lerp_(self.twin, weights, 1 - decay)
+        torch._foreach_lerp_(self.twin, weights, 1 - decay)  # type: ignore[attr-defined]
 
-    def _swap(self, pl_module: L.LightningModule) -> None:
+    def _swap(self, pl_module: Any) -> None:
         for mine, weights in zip(self.twin, pl_module.averaged.parameters(), strict=True):
             kept = weights.detach().clone()
             weights.data.copy_(mine)
             mine.copy_(kept)
         self._swapped = not self._swapped
 
-    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_validation_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         if self.twin:
             self._swap(pl_module)
 
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         if self._swapped:
             self._swap(pl_module)
 
-    def on_exception(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
-    ) -> None:
+    def on_exception(self, trainer: L.Trainer, pl_module: Any, exception: BaseException) -> None:
         """Interrupted during validation: the checkpoint of the emergency is of the real weights."""
         if self._swapped:
             self._swap(pl_module)
 
     def on_save_checkpoint(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+        self, trainer: L.Trainer, pl_module: Any, checkpoint: dict[str, Any]
     ) -> None:
         checkpoint["ema"] = dict(zip(self.names, self.twin, strict=True))
         checkpoint["ema_updates"] = self.updates
 
     def on_load_checkpoint(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+        self, trainer: L.Trainer, pl_module: Any, checkpoint: dict[str, Any]
     ) -> None:
         self._restored = checkpoint.get("ema")
         self.updates = checkpoint.get("ema_updates", 0)

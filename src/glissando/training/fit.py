@@ -47,8 +47,13 @@ def train(cfg: DictConfig) -> float | None:
         say(note)
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
 
-    csv = MetricsCSV(folder)
-    csv.cut(0 if ckpt is None else read_training(ckpt)["global_step"])
+    csv, begun = MetricsCSV(folder), 0
+    if ckpt is not None:
+        earlier = read_training(ckpt)
+        fault = f"ckpt={ckpt} cannot go on as this run (init= takes its weights alone)"
+        _check_fit(run.module.state_dict(), earlier["state_dict"], fault)
+        begun = earlier["global_step"]
+    csv.cut(begun)
     loggers = [csv, *instantiate(cfg.logger)(folder, cfg.name, plain(cfg))]
     trainer = _trainer(cfg, run, folder, loggers)
     if ckpt is None:
@@ -96,16 +101,28 @@ def _begin(cfg: DictConfig, run: Run) -> None:
 def _load(module: Any, weights: dict[str, Tensor], fault: str) -> None:
     """Loads what is learned; a diffusion model keeps the autoencoder that its latents came from."""
     own = module.state_dict()
-    learned = {name for name in own if name.startswith(module.averaged_name)}
-    given = {name for name in weights if name.startswith(module.averaged_name)}
-    other = [name for name in learned & given if own[name].shape != weights[name].shape]
+    learned, given = (
+        {name: tensor for name, tensor in every.items() if name.startswith(module.averaged_name)}
+        for every in (own, weights)
+    )
+    _check_fit(learned, given, fault)
+    # The adversary's too, where both have one of the same layout.
+    adversary = {
+        name: tensor
+        for name, tensor in weights.items()
+        if name.startswith("discriminator.") and name in own and own[name].shape == tensor.shape
+    }
+    module.load_state_dict({**given, **adversary}, strict=False)
+
+
+def _check_fit(own: dict[str, Tensor], given: dict[str, Tensor], fault: str) -> None:
+    other = {name for name in own.keys() & given.keys() if own[name].shape != given[name].shape}
     for what, names in (
-        ("missing", learned - given), ("unknown", given - learned), ("of another shape", other)
+        ("missing", own.keys() - given.keys()), ("unknown", given.keys() - own.keys()),
+        ("of another shape", other),
     ):  # fmt: skip
         if names:
             raise UserError(f"{fault}: {len(names)} weights {what}, e.g. {min(names)}")
-    adversary = {name for name in own if name.startswith("discriminator.")} & set(weights)
-    module.load_state_dict({name: weights[name] for name in learned | adversary}, strict=False)
 
 
 def _fit(trainer: L.Trainer, run: Run, ckpt: Path | None) -> None:
@@ -161,6 +178,7 @@ def _quiet() -> None:
         ".*IterableDataset.*has `__len__` defined.*",
         ".*Checkpoint directory .* exists and is not empty.*",
         ".*lr_scheduler.step.*",
+        ".*The dirpath has changed.*",
         ".*module.s. in eval mode.*",
         ".*isinstance.treespec, LeafSpec.*",
     ):

@@ -6,14 +6,16 @@ import time
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
+@rank_zero_only
 def say(line: str) -> None:
-    """One line to the person who waits."""
+    """One line to the person who waits, whatever the number of processes."""
     console.print(line, markup=False)
 
 

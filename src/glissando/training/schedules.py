@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Protocol
 
+from glissando.errors import UserError
+
 
 class Schedule(Protocol):
     """step (0, 1, ...) -> factor of the base learning rate in [0, 1]."""
@@ -16,6 +18,10 @@ class Cosine:
     """Linear warm-up over ``warmup`` steps, then half a cosine down to ``floor`` at ``steps``."""
 
     def __init__(self, steps: int, warmup: int = 0, floor: float = 0.0) -> None:
+        if steps <= 0:
+            raise UserError(
+                f"schedule.steps={steps}: without trainer.max_steps choose schedule=constant"
+            )
         self.steps, self.warmup, self.floor = steps, warmup, floor
 
     def __call__(self, step: int) -> float:
