@@ -244,8 +244,8 @@ def denoising(config: dict[str, Any], representation: Representation) -> Denoisi
     mechanisms = instantiate(config["conditioning"])
     conditioners = instantiate(config["conditioner"])
     named = {entry for spec in mechanisms.values() for entry in spec.keywords["reads"]}
-    # A text encoder's half that no mechanism names is not computed; the check sees the rest.
-    unread = {"text", "text_pooled"} - named
+    # The half of a text encoder that no mechanism names is not computed; the check sees the rest.
+    unread = {name for name in conditioners.sizes if name not in named and _half(name) in named}
     conditioners.only([name for name in conditioners.sizes if name not in unread])
     conditioners.align(representation.sample_rate / representation.hop)
     check_routing(conditioners.sizes, mechanisms)
@@ -255,6 +255,11 @@ def denoising(config: dict[str, Any], representation: Representation) -> Denoisi
     )
     objective = instantiate(config["objective"])
     return Denoising(conditioners, objective.denoiser(network), objective.levels, objective.notes())
+
+
+def _half(name: str) -> str:
+    """The other one of a text encoder's two entries, ``text`` and ``text_pooled``."""
+    return name.removesuffix("_pooled") if name.endswith("_pooled") else f"{name}_pooled"
 
 
 def clip_attributes(root: Path) -> Iterator[dict[str, Any]]:

@@ -1,0 +1,340 @@
+"""sample.py from its command line to the files it leaves, on a tiny model trained here."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image
+
+import glissando
+from glissando.cli.main import run
+from glissando.examples import EXAMPLES
+from tiny import DIT, RATE, Train
+
+ROOT = Path(glissando.__file__).resolve().parents[2]
+QUICK = ["sampler.steps=2", "seconds=0.5"]
+
+
+class Said(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+Sample = Callable[..., Said]
+
+
+@pytest.fixture(scope="module")
+def dit(train: Train, vae: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of a diffusion model."""
+    folder = tmp_path_factory.mktemp("runs") / "outputs" / "2026-01-31" / "12-00-00-dit"
+    train(folder, *DIT, f"representation.autoencoder={vae}", "trainer.max_steps=3",
+          "optimizer.lr=1e-2", "schedule.warmup=0", "ema=null")  # fmt: skip
+    return folder
+
+
+@pytest.fixture
+def anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    monkeypatch.delenv("GLISSANDO_DEBUG", raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def sample(
+    anywhere: Path, dit: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Sample:
+    """``python sample.py …`` in this process: of the tiny model, unless the line says ``ckpt=``."""
+
+    def call(*argv: str) -> Said:
+        own = [] if any(argument.startswith("ckpt=") for argument in argv) else [f"ckpt={dit}"]
+        monkeypatch.setattr(sys, "argv", ["sample.py", *own, *argv])
+        capfd.readouterr()
+        status = 0
+        try:
+            run("sample", "sample", "glissando.cli.sample:sample")
+        except SystemExit as exit_:
+            status = int(exit_.code or 0)
+        return Said(status, *capfd.readouterr())
+
+    return call
+
+
+def refused(said: Said, line: str) -> None:
+    """It ended with this one line and status 1."""
+    assert said.status == 1
+    assert said.err.startswith(f"error: {line}"), said.err
+    assert said.err.count("\n") == 1
+
+
+def facts(folder: Path, number: int = 0) -> dict[str, Any]:
+    return json.loads((folder / f"{number:03}.json").read_text(encoding="utf-8"))
+
+
+def clip(folder: Path, number: int = 0) -> bytes:
+    return (folder / f"{number:03}.wav").read_bytes()
+
+
+# ---- a whole process -------------------------------------------------------------------------
+
+
+def test_the_script_writes_sound_pictures_facts_and_a_page(tmp_path: Path, dit: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "sample.py"), "ckpt=last", "prompt=a slow Irish air on flute",
+         "n=2", *QUICK],
+        cwd=dit.parents[2], capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (page,) = dit.parents[1].glob("*/*-sample/index.html")
+    assert f"listen: {page.relative_to(dit.parents[2])}" in done.stdout
+    for number in (0, 1):
+        wave, rate = soundfile.read(page.parent / f"{number:03}.wav")
+        assert (len(wave), rate) == (RATE // 2, RATE)
+        assert Image.open(page.parent / f"{number:03}.png").width > 100
+        said = facts(page.parent, number)
+        assert said["prompt"] == "a slow Irish air on flute"
+        assert said["seed"] == number
+        assert f"{number:03}.wav" in page.read_text()
+
+
+# ---- prompts ---------------------------------------------------------------------------------
+
+
+def test_without_a_prompt_it_says_which_examples_it_plays(sample: Sample) -> None:
+    said = sample("out=clips", *QUICK)
+    assert said.status == 0, said.err
+    lines = [line.strip() for line in said.out.splitlines()]
+    assert lines[0] == "no prompt= given; playing these examples:"
+    assert lines[1 : 1 + len(EXAMPLES)] == EXAMPLES
+    played = [facts(Path("clips"), number)["prompt"] for number in range(len(EXAMPLES))]
+    assert played == EXAMPLES
+
+
+ODD = ["warm piano, 90 bpm", "fiddler's", "piano (solo)", "C#", "中文", "90", "", "null hypothesis",
+       "${seed}", "a \"b\" \\ c", "key=value", "[a, b]"]  # fmt: skip
+
+
+@pytest.mark.parametrize("prompt", ODD)
+def test_a_prompt_is_taken_as_typed(sample: Sample, prompt: str) -> None:
+    said = sample(f"prompt={prompt}", "out=clips", "sampler.steps=1", "seconds=0.1")
+    assert said.status == 0, said.err
+    assert facts(Path("clips"))["prompt"] == prompt
+
+
+def test_a_prompt_file_has_a_prompt_a_line(sample: Sample, anywhere: Path) -> None:
+    text = "﻿a flute\n\n  warm piano, 90 bpm \r\n\t\n中文\n"  # a byte-order mark, blank lines
+    (anywhere / "my prompts, 1.txt").write_bytes(text.encode())
+    said = sample("prompt_file=my prompts, 1.txt", "out=clips", *QUICK)
+    assert said.status == 0, said.err
+    prompts = [facts(Path("clips"), number)["prompt"] for number in range(3)]
+    assert prompts == ["a flute", "warm piano, 90 bpm", "中文"]
+    assert not Path("clips/003.wav").exists()
+
+
+@pytest.mark.parametrize(("content", "line"), [
+    (None, "prompt_file=p.txt does not exist"),
+    (b"", "prompt_file=p.txt has no line with a prompt"),
+    (b"\n \n", "prompt_file=p.txt has no line with a prompt"),
+    (b"\xff\xfea\x00", "prompt_file=p.txt cannot be read as UTF-8 text"),
+])  # fmt: skip
+def test_a_prompt_file_that_is_none(sample: Sample, content: bytes | None, line: str) -> None:
+    if content is not None:
+        Path("p.txt").write_bytes(content)
+    refused(sample("prompt_file=p.txt"), line)
+    Path("folder").mkdir()
+    refused(sample("prompt_file=folder"), "prompt_file=folder cannot be read as UTF-8 text")
+
+
+def test_prompt_and_prompt_file_together(sample: Sample) -> None:
+    refused(sample("prompt=a", "prompt_file=b"), "give prompt= or prompt_file=, not both")
+
+
+# ---- how many, how long, which seed ----------------------------------------------------------
+
+
+def test_seeds_count_on_and_a_clip_is_the_same_alone_and_among_others(sample: Sample) -> None:
+    assert sample("prompt=a flute", "n=3", "seed=5", "out=three", *QUICK).status == 0
+    assert [facts(Path("three"), number)["seed"] for number in range(3)] == [5, 6, 7]
+    assert sample("prompt=a flute", "seed=6", "out=one", *QUICK).status == 0
+    assert clip(Path("one")) == clip(Path("three"), 1)
+    assert clip(Path("three"), 0) != clip(Path("three"), 1)
+    assert sample("prompt=a flute", "n=3", "seed=5", "batch_size=1", "out=again", *QUICK)[0] == 0
+    for suffix in ("wav", "png"):
+        for number in range(3):
+            files = [Path(name, f"{number:03}.{suffix}") for name in ("three", "again")]
+            assert files[0].read_bytes() == files[1].read_bytes()
+
+
+@pytest.mark.parametrize(("argument", "line"), [
+    ("n=0", "n must be at least 1, not 0"),
+    ("n=two", "n=two: wants a number"),
+    ("seconds=0", "seconds must be above 0"),
+    ("seconds=-1", "seconds must be above 0"),
+    ("sampler.steps=0", "sampler.steps must be at least 1"),
+    ("sampler.stpes=3", "unknown key sampler.stpes; did you mean sampler.steps?"),
+    ("sampler=hoin", "unknown sampler=hoin; did you mean sampler=heun?"),
+    ("guidance.sclae=3", "unknown key guidance.sclae; did you mean guidance.scale?"),
+    ("promt=a", "unknown key promt; did you mean prompt?"),
+    ("strength=2", "strength must be between 0 and 1"),
+    ("device=gpu", "device=gpu"),
+    ("n=1.5", "n must be"),
+    ("seed=1.5", "seed must be"),
+])  # fmt: skip
+def test_a_wrong_argument_is_one_line(sample: Sample, argument: str, line: str) -> None:
+    soundfile.write("in.wav", np.zeros(RATE), RATE)
+    more = ["init_audio=in.wav"] if argument.startswith("strength") else []
+    refused(sample("prompt=a", argument, *more), line)
+    assert not list(Path().glob("**/*.json"))
+
+
+@pytest.mark.parametrize("seconds", [0.1, 0.33337, 1.5, 2.2])
+def test_a_clip_is_as_long_as_asked(sample: Sample, seconds: float) -> None:
+    said = sample("prompt=a", f"seconds={seconds}", "out=clips", "sampler.steps=1")
+    assert said.status == 0, said.err
+    assert soundfile.info("clips/000.wav").frames == round(seconds * RATE)
+    assert facts(Path("clips"))["seconds"] == seconds
+
+
+# ---- which model -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["epoch=3-step=100.ckpt", "my model (1), b.ckpt"])
+def test_a_file_with_an_odd_name_is_found(sample: Sample, dit: Path, name: str) -> None:
+    Path(name).write_bytes((dit / "checkpoints" / "last.ckpt").read_bytes())
+    said = sample(f"ckpt={name}", "prompt=a", "out=clips", *QUICK)
+    assert said.status == 0, said.err
+    assert facts(Path("clips"))["ckpt"] == name
+
+
+def test_a_missing_checkpoint_lists_the_nearest(sample: Sample, dit: Path, anywhere: Path) -> None:
+    path = anywhere / "outputs" / "2026-01-31"
+    path.mkdir(parents=True)
+    (path / "12-00-00-dit").symlink_to(dit)
+    said = sample("ckpt=outputs/2026-01-31/12-00-00-dti", "prompt=a")
+    refused(said, "ckpt=outputs/2026-01-31/12-00-00-dti does not exist; nearest: ")
+    assert "outputs/2026-01-31/12-00-00-dit" in said.err
+
+
+def test_last_before_any_run_says_what_plays(sample: Sample) -> None:
+    refused(sample("ckpt=last", "prompt=a"), "ckpt=last: no run with a checkpoint under outputs/")
+
+
+def test_an_autoencoder_is_refused_with_the_way_on(sample: Sample, vae: Path) -> None:
+    said = sample(f"ckpt={vae}", "prompt=a")
+    refused(said, f"ckpt={vae} is a autoencoder checkpoint, which makes no music by itself")
+    assert f"python train.py model=dit representation.autoencoder={vae}" in said.err
+
+
+def test_a_torn_checkpoint_is_one_line(sample: Sample, dit: Path) -> None:
+    Path("torn.ckpt").write_bytes((dit / "checkpoints" / "last.ckpt").read_bytes()[:5000])
+    refused(sample("ckpt=torn.ckpt", "prompt=a"), "torn.ckpt cannot be read")
+
+
+# ---- what is written -------------------------------------------------------------------------
+
+
+def test_out_with_blanks_and_numbers_that_continue(sample: Sample) -> None:
+    folder = Path("my album, no. 1 (best)")
+    for _ in range(2):
+        assert sample("prompt=a", "n=2", f"out={folder}", *QUICK).status == 0
+    names = sorted(path.name for path in folder.glob("*.wav"))
+    assert names == ["000.wav", "001.wav", "002.wav", "003.wav"]
+    assert clip(folder, 0) == clip(folder, 2)  # the same seed: nothing was written over
+    assert all(name in (folder / "index.html").read_text() for name in names)
+
+
+def test_out_that_is_a_file_is_one_line(sample: Sample) -> None:
+    Path("taken").write_text("")
+    refused(sample("prompt=a", "out=taken", *QUICK), "out=taken")
+
+
+@pytest.fixture
+def recording() -> Iterator[Path]:
+    """A sine of half a second, at another rate than the model's, in stereo."""
+    time = np.arange(11025) / 22050
+    wave = 0.4 * np.sin(2 * np.pi * 440 * time)
+    soundfile.write("in, put.wav", np.stack([wave, wave], 1), 22050)
+    yield Path("in, put.wav")
+
+
+def test_the_json_is_enough_to_make_the_clip_again(sample: Sample, recording: Path) -> None:
+    said = sample(
+        "prompt=fiddler's tune, 90 bpm", "negative_prompt=drums, loud", "seed=3", "n=2",
+        "seconds=0.7", "sampler=dpmpp_2m_sde", "sampler.steps=4", "sampler/spacing=karras",
+        "guidance=apg", "guidance.scale=5", "+attributes.seconds_total=1.2", "out=first",
+        f"init_audio={recording}", "strength=0.7",
+    )  # fmt: skip
+    assert said.status == 0, said.err
+    told = facts(Path("first"), 1)
+    again = sample("out=again", *command_line(told))
+    assert again.status == 0, again.err
+    for suffix in ("wav", "png", "json"):
+        assert Path(f"again/000.{suffix}").read_bytes() == Path(f"first/001.{suffix}").read_bytes()
+
+
+def command_line(told: dict[str, Any]) -> list[str]:
+    """The arguments of sample.py that a clip's json says."""
+    plain = ("prompt", "negative_prompt", "seed", "seconds", "ckpt", "init_audio", "strength")
+    argv = [f"{name}={told[name]}" for name in plain if told.get(name) is not None]
+    argv += [f"++{group}={json.dumps(told[group])}" for group in ("sampler", "guidance")]
+    return [*argv, *(f"+attributes.{name}={v}" for name, v in told["attributes"].items())]
+
+
+def test_a_negative_prompt_is_heard(sample: Sample) -> None:
+    assert sample("prompt=a flute", "out=plain", *QUICK).status == 0
+    assert sample("prompt=a flute", "negative_prompt=drums", "out=other", *QUICK).status == 0
+    assert facts(Path("other"))["negative_prompt"] == "drums"
+    assert clip(Path("plain")) != clip(Path("other"))
+
+
+def test_strength_goes_from_the_input_to_nothing_of_it(
+    sample: Sample, recording: Path, dit: Path
+) -> None:
+    arguments = ["prompt=a flute", "seconds=0.5", "sampler.steps=10"]
+    assert sample(*arguments, "out=free").status == 0
+    for strength in (0, 0.5, 1):
+        said = sample(*arguments, f"init_audio={recording}", f"strength={strength}",
+                      f"out={strength}")  # fmt: skip
+        assert said.status == 0, said.err
+        assert facts(Path(str(strength)))["strength"] == strength
+    heard = {name: soundfile.read(f"{name}/000.wav")[0] for name in ("0", "0.5", "1", "free")}
+    # 0 returns what the autoencoder makes of the input, up to the 16 bits of a file.
+    np.testing.assert_allclose(heard["0"], autoencoded(dit, recording), atol=1 / 32768)
+    np.testing.assert_array_equal(heard["1"], heard["free"])
+    far = {name: np.linalg.norm(heard[name] - heard["0"]) for name in ("0.5", "1")}
+    assert 0 < far["0.5"] < far["1"]
+
+
+def autoencoded(dit: Path, recording: Path) -> np.ndarray:
+    import torch
+
+    from glissando.audio import read_audio
+    from glissando.generation import load
+
+    model = load(str(dit), "cpu")
+    assert model.window is not None
+    length = round(model.window * RATE)
+    wave = torch.zeros(1, 1, length)
+    wave[0, 0, : RATE // 2] = torch.from_numpy(read_audio(recording, RATE, 1)[0])[0]
+    with torch.no_grad():
+        return model.representation.decode(model.representation.encode(wave), length)[
+            0, 0, : RATE // 2
+        ].numpy()
+
+
+def test_init_audio_that_is_none(sample: Sample) -> None:
+    refused(sample("prompt=a", "init_audio=no.wav"), "no.wav: no such audio file")
+    Path("no.wav").write_text("not audio")
+    refused(sample("prompt=a", "init_audio=no.wav"), "no.wav: cannot be read as audio")

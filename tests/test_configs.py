@@ -1,0 +1,423 @@
+"""Contract tests of conf/: every yaml, by glob, so that a new one tests itself.
+
+Each is composed as a command line would (`train.py model=…`, `sample.py sampler=…`), then built and
+run: tiny, or at its published size by fake tensors, which have shapes and no memory.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Iterator
+from contextlib import nullcontext
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.errors import InstantiationException
+from lightning.pytorch.loggers import Logger
+from omegaconf import DictConfig, OmegaConf
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from glissando.build import Denoising, denoising, plain, rebuilt
+from glissando.checkpoints.instantiate import instantiate
+from glissando.cli.check import check
+from glissando.cli.conf import config_dir
+from glissando.condition import Condition, Entry, Vector
+from glissando.diffusion.oracle import GaussianMixture
+from glissando.errors import UserError
+from glissando.generation import Generator
+from glissando.representations.autoencoder import Autoencoder
+from glissando.samplers.base import Sampler
+from glissando.samplers.noise import ClipNoise
+from glissando.training.precision import resolve
+from tiny import DIT, VAE, Train, numbers
+
+CONF = config_dir()
+ROOTS = sorted(path.stem for path in CONF.glob("*.yaml"))
+TESTED: set[str] = set()
+TINY = ["name=test", *DIT]
+CLIPS = [{"caption": "a slow flute air", "seconds_start": 1.0, "seconds_total": 3.0},
+         {"caption": "", "seconds_start": 0.0, "seconds_total": 6.0}]  # fmt: skip
+
+
+def options(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def each(group: str) -> pytest.MarkDecorator:
+    """A test for each yaml of a group, as its argument ``option``."""
+    TESTED.add(group)
+    return pytest.mark.parametrize("option", options(group))
+
+
+@cache  # composing is most of this file's time
+def composed(root: str, *overrides: str) -> DictConfig:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose(root, list(overrides))
+
+
+def mapping(node: DictConfig) -> dict[str, Any]:
+    found = plain(node)
+    assert isinstance(found, dict)
+    return found
+
+
+class Plain(torch.nn.Module):
+    """What `denoising` wants to know of a representation."""
+
+    channels, freqs, hop, sample_rate, audio_channels = 4, 1, 512, 22050, 1
+
+
+def build(*overrides: str) -> Denoising:
+    """The learned half of ``train.py model=dit_tiny …``, captions cached in memory alone."""
+    cfg = composed("train", *TINY, *overrides).copy()
+    if "text" in cfg.conditioner:
+        cfg.conditioner.text.cache = None
+    torch.manual_seed(0)
+    return denoising(mapping(cfg), Plain())  # type: ignore[arg-type]
+
+
+def loss_of(parts: Denoising) -> torch.Tensor:
+    """The loss (B,) of one training step."""
+    x_0, eps = torch.randn(2, 2, Plain.channels, Plain.freqs, 12)
+    t = parts.levels.draw(parts.denoiser.path, 2, length=torch.full((2,), 12))
+    return parts.denoiser.loss(x_0, eps, t, parts.conditioners(CLIPS))
+
+
+def trains(parts: Denoising) -> None:
+    """One finite step in which the loss reaches the network."""
+    loss = loss_of(parts)
+    assert loss.shape == (2,)
+    assert loss.isfinite().all()
+    loss.sum().backward()
+    gradients = [p.grad for p in parts.denoiser.parameters() if p.grad is not None]
+    assert any(gradient.any() for gradient in gradients)
+    assert all(gradient.isfinite().all() for gradient in gradients)
+
+
+# ---- the root configs ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("root", ROOTS)
+def test_a_root_config_composes(root: str) -> None:
+    assert set(composed(root)) - {"hydra"}
+
+
+@pytest.mark.parametrize("root", ROOTS)
+def test_a_misspelt_key_of_a_root_config_is_refused_with_the_nearest(root: str) -> None:
+    keys = [key for key in leaves(composed(root)) if len(key) > 3 and key[-2] != key[-1]]
+    for key in {keys[0], keys[len(keys) // 2], keys[-1]}:
+        wrong = key[:-2] + key[-1] + key[-2]  # two letters swapped
+        with pytest.raises(UserError, match=rf"unknown key {wrong}; did you mean [\w.]*{key}\?"):
+            check([f"{wrong}=3"], root, CONF)
+
+
+def leaves(node: DictConfig, prefix: str = "") -> Iterator[str]:
+    for key in node:
+        inner = OmegaConf.to_container(node)[key]  # type: ignore[index]
+        if isinstance(inner, dict) and inner:
+            yield from leaves(node[key], f"{prefix}{key}.")
+        elif not str(key).startswith("_"):
+            yield f"{prefix}{key}"
+
+
+# ---- models ---------------------------------------------------------------------------------
+
+
+@each("model")
+def test_a_model_at_its_published_size(option: str) -> None:
+    cfg = composed("train", "name=test", "text_encoder=hash", f"model={option}")
+    config = mapping(cfg)
+    if "text" in config["conditioner"]:
+        config["conditioner"]["text"]["cache"] = None
+    with FakeTensorMode(), torch.no_grad():
+        stages()[cfg.stage](config)
+
+
+def an_autoencoder(config: dict[str, Any]) -> None:
+    network = {**config["model"], "audio_channels": 2, "_partial_": False}
+    target = "glissando.representations.autoencoder.Autoencoder"
+    model = rebuilt({"_target_": target, "network": network, "sample_rate": 44100})
+    z = model.encode(torch.randn(1, 2, 30000))
+    assert z.shape == (1, model.channels, model.freqs, model.frames(30000))
+    out = model.decode(z, 30000)
+    assert out.shape == (1, 2, 30000)
+    for logits, features in instantiate(config["discriminator"], audio_channels=2)(out):
+        assert logits.shape[:2] == (1, 1)
+        assert features
+
+
+def a_denoiser(config: dict[str, Any]) -> None:
+    conditioners, mechanisms = (
+        instantiate(config["conditioner"]),
+        instantiate(config["conditioning"]),
+    )
+    network = instantiate(config["model"])(
+        channels=64, sizes=conditioners.sizes, mechanisms=mechanisms
+    )
+    z = torch.randn(2, 64, 1, 13)  # a patch does not divide it
+    assert network(z, torch.rand(2), conditioners.null(2)).shape == z.shape
+
+
+def stages() -> dict[str, Any]:
+    return {"glissando.build.autoencoder": an_autoencoder, "glissando.build.diffusion": a_denoiser}
+
+
+@each("stage")
+def test_a_stage_belongs_to_a_model(option: str) -> None:
+    stage = OmegaConf.load(CONF / "stage" / f"{option}.yaml").stage
+    assert stage in stages()
+    assert stage in {composed("train", f"model={model}").stage for model in options("model")}
+
+
+# ---- conditions -----------------------------------------------------------------------------
+
+
+@each("conditioning")
+def test_a_conditioning_alone(option: str) -> None:
+    trains(build(f"conditioning={option}", *conditioners_for(option)))
+
+
+def conditioners_for(option: str) -> list[str]:
+    """What makes every entry that a preset reads, and no other."""
+    reads = [
+        plain(spec)["reads"]
+        for spec in OmegaConf.load(CONF / f"conditioning/{option}.yaml").values()
+    ]
+    named = {entry for entries in reads for entry in entries}
+    timing = [name for name in ("seconds_start", "seconds_total") if name not in named]
+    overrides = [f"~conditioner.{name}" for name in timing]
+    for (entry,) in (entries for entries in reads if len(entries) == 1 and entries != ["noise"]):
+        if entry != "text":
+            spec = "_target_:glissando.conditioners.TextConditioner,encoder:${text_encoder}"
+            overrides.append(f"+conditioner.{entry}={{{spec},name:{entry}}}")
+    return overrides
+
+
+def test_the_default_conditioning_and_a_list() -> None:
+    trains(build())
+    trains(build("conditioning=[adaln_zero,cross_attention,prefix]"))
+
+
+@each("conditioner")
+def test_a_conditioner_with_the_default_mechanisms(option: str) -> None:
+    trains(build(f"conditioner={option}"))
+
+
+@each("text_encoder")
+def test_a_text_encoder_is_chosen_by_its_yaml(option: str) -> None:
+    """That it encodes as it should is tests/text_encoders' matter; here nothing is downloaded."""
+    encoder = instantiate(composed("train", f"text_encoder={option}").text_encoder)
+    assert encoder.limit > 0
+    assert not any(isinstance(part, torch.nn.Module) for part in vars(encoder).values())
+    if getattr(encoder, "local_only", True):
+        text = encoder(["a slow flute air", "piano"])
+        assert text.tokens.shape == (*text.mask.shape, encoder.tokens_dim)
+        assert text.pooled.shape == (2, encoder.pooled_dim)
+        assert text.tokens.isfinite().all()
+
+
+# ---- objectives -----------------------------------------------------------------------------
+
+
+@each("objective")
+def test_an_objective(option: str) -> None:
+    trains(build(f"objective={option}"))
+
+
+def parts_of_objectives() -> list[str]:
+    parts = sorted(folder.name for folder in (CONF / "objective").iterdir() if folder.is_dir())
+    TESTED.update(f"objective/{part}" for part in parts)
+    return [f"{part}={name}" for part in parts for name in options(f"objective/{part}")]
+
+
+@pytest.mark.parametrize("part", parts_of_objectives())
+def test_any_part_of_an_objective_can_be_exchanged(part: str) -> None:
+    objective = composed("train", "name=test", f"objective/{part}").objective
+    name, _, option = part.partition("=")
+    own = OmegaConf.load(CONF / "objective" / name / f"{option}.yaml")
+    assert objective[name]._target_ == own._target_
+    trains(build(f"objective/{part}"))
+
+
+# ---- sampling -------------------------------------------------------------------------------
+
+
+def sampler_of(*overrides: str) -> Sampler:
+    sampler = instantiate(composed("sample", *overrides).sampler)
+    assert isinstance(sampler, Sampler)
+    return sampler
+
+
+def samples(sampler: Sampler) -> None:
+    """From noise to a Gaussian's samples, on the default path; the sampler says how many calls."""
+    path = instantiate(composed("train").objective).path
+    shape = (2, 1, 3)
+    oracle = GaussianMixture(
+        path, torch.ones(1, dtype=torch.float64), torch.full((1, *shape), 0.5, dtype=torch.float64),
+        torch.full((1, *shape), 0.3, dtype=torch.float64),
+    )  # fmt: skip
+    fresh = ClipNoise([0, 1], shape, dtype=torch.float64)
+    out = sampler(oracle, path, fresh(), fresh)
+    assert out.shape == (2, *shape)
+    assert out.isfinite().all()
+    assert (out - 0.5).abs().max() < 5  # near the data, whose spread is 0.3, and not at infinity
+    assert sampler.evaluations >= min(sampler.steps, 4)
+
+
+@each("sampler")
+def test_a_sampler_on_its_own_spacing_and_on_every_other(option: str) -> None:
+    own = mapping(composed("sample", f"sampler={option}").sampler)
+    others = [mapping(composed("sample", f"sampler/spacing={spacing}").sampler)["spacing"]
+              for spacing in options("sampler/spacing")]  # fmt: skip
+    assert own["spacing"] in others
+    for spacing in others:
+        sampler = instantiate({**own, "spacing": spacing})
+        sampler.steps = min(sampler.steps, 6)
+        try:
+            samples(sampler)
+        except UserError as refused:  # solvers by other libraries cannot start at infinity
+            assert spacing != own["spacing"]
+            assert "use sampler/spacing=" in str(refused)
+
+
+@each("sampler/spacing")
+def test_a_spacing_runs_from_noise_towards_data_on_every_path(option: str) -> None:
+    spacing = sampler_of(f"sampler/spacing={option}").spacing
+    for path in options("objective/path"):
+        times = spacing(instantiate(composed("train", f"objective/path={path}").objective).path, 7)
+        assert times.shape == (8,)
+        assert (times.diff() < 0).all()
+        assert times[-1] >= 0
+
+
+@cache
+def generator(conditioning: str) -> Generator:
+    parts = build(f"conditioning={conditioning}")
+    network = rebuilt({
+        "_target_": "glissando.representations.autoencoder.Autoencoder",
+        "network": {"_target_": "glissando.networks.spectral.SpectralAutoencoder",
+                    "audio_channels": 1, "channels": 4, "hop": 64, "encoder_width": 8,
+                    "encoder_depth": 1, "decoder_width": 8, "decoder_depth": 1},
+        "sample_rate": 8000,
+    })  # fmt: skip
+    assert isinstance(network, Autoencoder)
+    torch.nn.init.zeros_(network.latent_mean)
+    torch.nn.init.ones_(network.latent_std)
+    return Generator(network, parts.conditioners, parts.denoiser, window=0.3)
+
+
+@each("guidance")
+def test_a_guidance_plays(option: str) -> None:
+    guidance = instantiate(composed("sample", f"guidance={option}").guidance)
+    model = generator("[adaln_zero,cross_attention]")
+    clips = model.generate(["a flute", ""], 0.3, 0, sampler_of("sampler.steps=3"), guidance)
+    assert [clip.wave.shape for clip in clips] == [(1, 2400)] * 2
+    assert all(clip.wave.isfinite().all() for clip in clips)
+
+
+# ---- data and representations ---------------------------------------------------------------
+
+
+@each("data")
+def test_a_source_keeps_its_settings(option: str, songs: Path) -> None:
+    cfg = composed("train", f"data={option}").data.copy()
+    if OmegaConf.is_missing(cfg, "root"):
+        cfg.root = str(songs)
+    source = instantiate(cfg)
+    assert source.name == option
+    settings = source.settings()
+    assert json.loads(json.dumps(settings)) == settings  # a fingerprint is made of it
+    for key in ("sample_rate", "channels", "seed"):
+        assert settings[key] == cfg[key], key
+
+
+@each("representation")
+def test_a_representation_as_it_ships(option: str) -> None:
+    model = instantiate(composed("train", f"representation={option}").representation).eval()
+    length = model.sample_rate // 2
+    wave = 0.3 * torch.sin(torch.arange(length) / 8).expand(1, model.audio_channels, -1)
+    with torch.no_grad():
+        z = model.encode(wave)
+        assert z.shape == (1, model.channels, model.freqs, model.frames(length))
+        torch.testing.assert_close(model.denormalize(model.normalize(z)), z, atol=1e-4, rtol=1e-4)
+        again = model.decode(z, length)
+    assert (again - wave).norm() < 0.5 * wave.norm()  # a trained one: it returns a sine
+
+
+# ---- the run --------------------------------------------------------------------------------
+
+
+@each("optimizer")
+def test_an_optimizer_descends(option: str) -> None:
+    weight = torch.nn.Parameter(torch.tensor([3.0, -2.0]))
+    cfg = composed("train", f"optimizer={option}").optimizer
+    optimizer = instantiate(cfg)([weight])
+    assert optimizer.param_groups[0]["lr"] == cfg.lr
+    before = weight.square().sum().item()
+    for _ in range(3):
+        optimizer.zero_grad()
+        loss = weight.square().sum()
+        loss.backward()
+        optimizer.step()
+    assert weight.square().sum().item() < before
+
+
+@each("schedule")
+def test_a_schedule_stays_between_zero_and_one(option: str) -> None:
+    schedule = instantiate(composed("train", f"schedule={option}").schedule)
+    factors = [schedule(step) for step in [*range(300), 1000, 4000, 10**6]]
+    assert all(0 <= factor <= 1 for factor in factors)
+    assert max(factors) > 0.9
+
+
+@each("trainer")
+def test_a_trainer_starts_where_its_machine_is(option: str) -> None:
+    settings = mapping(composed("train", f"trainer={option}").trainer)
+    settings["precision"] = resolve(settings["precision"], settings["accelerator"])
+    there = settings["accelerator"] != "gpu" or torch.cuda.is_available()
+    with (
+        nullcontext() if there else pytest.raises(InstantiationException, match="No supported gpu")
+    ):
+        trainer = instantiate(settings, logger=False, enable_checkpointing=False)
+        assert trainer.max_steps == settings["max_steps"]
+
+
+@each("logger")
+def test_a_logger_starts(option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    make = instantiate(composed("train", f"logger={option}").logger)
+    inspect.signature(make).bind(tmp_path, "test", {})
+    from glissando.training.loggers import close
+
+    loggers = make(tmp_path, "test", {"seed": 0})
+    close(loggers)
+    assert all(isinstance(logger, Logger) for logger in loggers)
+
+
+@each("callbacks")
+def test_callbacks_of_a_run(option: str, train: Train, vae: Path, tmp_path: Path) -> None:
+    train(tmp_path, *DIT, f"representation.autoencoder={vae}", f"callbacks={option}",
+          "trainer.max_steps=1")  # fmt: skip
+    assert (tmp_path / "checkpoints" / "last.ckpt").is_file()
+
+
+@each("experiment")
+def test_an_experiment_trains(option: str, train: Train, vae: Path, tmp_path: Path) -> None:
+    stage = composed("train", f"experiment={option}").stage
+    tiny = {
+        "glissando.build.autoencoder": VAE,
+        "glissando.build.diffusion": [*DIT, f"representation.autoencoder={vae}"],
+    }[stage]
+    overrides = [each for each in tiny if not each.startswith("model=")]  # its own family
+    train(tmp_path, *overrides, f"experiment={option}", "trainer.max_steps=3")
+    assert len(numbers(tmp_path)) == 3
+
+
+def test_every_group_is_tested() -> None:
+    folders = {path.parent.relative_to(CONF).as_posix() for path in CONF.glob("*/**/*.yaml")}
+    assert folders == TESTED
