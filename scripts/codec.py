@@ -24,8 +24,8 @@ from glissando.representations.autoencoder import Autoencoder
 
 
 @torch.no_grad()
-def measure(codec: Autoencoder, root: Path) -> dict[str, float]:
-    """Means over the clips of the test split; ``snr_total`` is of all their energy together."""
+def measure(codec: Autoencoder, root: Path, clips: int) -> dict[str, float]:
+    """Means over clips of the test split; ``snr_total`` is of all their energy together."""
     mel, stft = MelError(codec.sample_rate), STFTDistance(codec.sample_rate)
     rows, noise, signal, took, seconds = [], 0.0, 0.0, 0.0, 0.0
     for batch in open_stream(root, "test", None, 16):
@@ -40,6 +40,8 @@ def measure(codec: Autoencoder, root: Path) -> dict[str, float]:
         values = (mel(decoded, wave), snr(decoded, wave), si_sdr(decoded, wave))
         distance = stft(decoded, wave).expand(len(wave))
         rows.append(torch.stack([*values, distance], 1))
+        if 16 * len(rows) >= clips:
+            break
     means = torch.cat(rows).mean(0).tolist()
     named = dict(zip(("mel", "snr", "si_sdr", "mrstft"), means, strict=True))
     total = 10 * torch.log10(torch.tensor(signal / noise)).item()
@@ -61,10 +63,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path, help="prepared scores (data/shards/scores-…)")
     parser.add_argument("--autoencoder", default="vae")
+    parser.add_argument("--clips", type=int, default=300, help="clips of the test split")
     given = parser.parse_args()
     codec = latent_audio(given.autoencoder).eval()
     for name, each in (("linear", linear(codec, given.data)), (given.autoencoder, codec)):
-        result = {key: round(value, 3) for key, value in measure(each.eval(), given.data).items()}
+        figures = measure(each.eval(), given.data, given.clips)
+        result = {key: round(value, 3) for key, value in figures.items()}
         print(json.dumps({"codec": name, **result}))
 
 

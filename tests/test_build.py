@@ -43,7 +43,8 @@ def test_the_averaged_weights_are_what_is_used(vae: Path) -> None:
 
 
 def test_a_missing_autoencoder_gives_the_training_command(train: Train, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"representation\.autoencoder: .*train\.py model=vae"):
+    line = r"representation\.autoencoder=/no/where does .*train\.py model=vae"
+    with pytest.raises(UserError, match=line):
         train(tmp_path, *DIT, "representation.autoencoder=/no/where")
 
 

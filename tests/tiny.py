@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -17,7 +17,7 @@ VAE = [
 ]  # fmt: skip
 GAN = [*VAE, "vae.adversarial_start=2", "discriminator.sizes=[128]", "discriminator.width=4"]
 DIT = [
-    "model=dit_tiny", "model.width=32", "model.depth=1", "text_encoder=hash",
+    "model=dit_tiny", "model.width=32", "model.depth=1", "model.heads=2", "text_encoder=hash",
     "text_encoder.dim=16", "loader.batch_size=4",
 ]  # fmt: skip
 SHORT = [
@@ -26,6 +26,22 @@ SHORT = [
 ]  # fmt: skip
 
 Train = Callable[..., "float | None"]
+
+
+class Said(NamedTuple):
+    """What a command line left: its exit status, stdout and stderr."""
+
+    status: int
+    out: str
+    err: str
+
+
+def refused(said: Said, line: str) -> None:
+    """It ended with status 1 and, after what it had said of its progress, one line like this."""
+    assert said.status == 1
+    *before, last = said.err.splitlines()
+    assert last.startswith(f"error: {line}"), said.err
+    assert not any("Traceback" in each or "error" in each for each in before), said.err
 
 
 def rows(folder: Path) -> list[dict[str, str]]:

@@ -45,8 +45,12 @@ def plain(cfg: Any) -> Any:
 # ---- data ---------------------------------------------------------------------------------
 
 
-def prepared(cfg: DictConfig, overwrite: bool = False) -> Path:
-    """The prepared dataset that ``data=`` asks for, prepared now if it is not there yet."""
+def prepared(cfg: DictConfig, again: bool = False, overwrite: bool = False) -> Path:
+    """The prepared dataset that ``data=`` asks for, prepared now if it is not there yet.
+
+    ``again`` looks at every shard, for what is damaged or new in the source; ``overwrite``
+    replaces a dataset of other settings.
+    """
     from glissando.datasets.dataset_folder import is_prepared
     from glissando.datasets.prepare import prepare
 
@@ -55,7 +59,7 @@ def prepared(cfg: DictConfig, overwrite: bool = False) -> Path:
     if root is None:
         mark = fingerprint({"source": source.name, "settings": dict(source.settings())})
         root = f"data/shards/{source.name}-{mark[:8]}"
-    if overwrite or not is_prepared(root, source.name, dict(source.settings())):
+    if again or overwrite or not is_prepared(root, source.name, dict(source.settings())):
         prepare(
             source, root, cfg.prepare.workers, cfg.prepare.samples_per_shard, overwrite=overwrite
         )
@@ -76,7 +80,7 @@ def encoded(root: Path, representation: Autoencoder) -> Path:
     _same("data.channels", facts["channels"], representation.audio_channels)
     mark = representation.fingerprint()
     out = Path("data/latents") / f"{root.name}-{mark}"
-    if not (out / "dataset.json").is_file():
+    if not _encoded_from(out, facts["fingerprint"]):
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         representation.eval().to(device)
 
@@ -84,9 +88,19 @@ def encoded(root: Path, representation: Autoencoder) -> Path:
         def encode(wave: Tensor) -> Tensor:
             return representation.encode(wave.to(device)).float().cpu()
 
-        encode_dataset(root, out, encode, representation=mark, hop=representation.hop)
+        encode_dataset(
+            root, out, encode, representation=mark, hop=representation.hop, overwrite=True
+        )
         representation.cpu()
     return out
+
+
+def _encoded_from(out: Path, audio: str) -> bool:
+    """Are there whole latents at ``out``, of the audio dataset with this fingerprint?"""
+    try:
+        return read_dataset(out)["audio"] == audio
+    except UserError:
+        return False
 
 
 def _same(flag: str, data: int, wanted: int) -> None:
@@ -110,11 +124,9 @@ def _clips(cfg: DictConfig, root: Path, valid_seconds: float | None = None) -> C
 def latent_audio(autoencoder: str) -> Autoencoder:
     """``representation=latent_audio``: the autoencoder of a shipped model, a run or a file."""
     try:
-        stored = read(locate(autoencoder, pretrained_dir()))
+        stored = read(locate(autoencoder, pretrained_dir(), flag="representation.autoencoder"))
     except UserError as error:
-        raise UserError(
-            f"representation.autoencoder: {error} (train one: python train.py model=vae)"
-        ) from None
+        raise UserError(f"{error} (train one: python train.py model=vae)") from None
     if stored.kind != "autoencoder":
         raise UserError(f"representation.autoencoder={autoencoder} is a {stored.kind} checkpoint")
     return _loaded(stored, "representation.")

@@ -161,7 +161,7 @@ def load(name: str = "demo", device: str = "auto") -> Generator:
     stored = read(locate(name, pretrained_dir()))
     if stored.kind != "diffusion":
         raise UserError(
-            f"ckpt={name} is a {stored.kind} checkpoint, which makes no music by itself: train a "
+            f"ckpt={name} is an {stored.kind} checkpoint, which makes no music by itself: train a "
             f"model on it (python train.py model=dit representation.autoencoder={name})"
         )
     representation = rebuilt(stored.facts["representation"])
@@ -169,11 +169,19 @@ def load(name: str = "demo", device: str = "auto") -> Generator:
     trained = torch.nn.ModuleDict({"conditioners": parts.conditioners, "denoiser": parts.denoiser})
     whole = torch.nn.ModuleDict({"representation": representation, "trained": trained})
     whole.load_state_dict(complete(stored))
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    whole.eval().requires_grad_(False).to(device)
+    whole.eval().requires_grad_(False).to(_device(device))
     data = stored.facts.get("data", {})
     return Generator(
         representation, parts.conditioners, parts.denoiser, data.get("window"),
         data.get("seen", {}), name=str(Path(stored.path)),
     )  # fmt: skip
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:  # what torch raises where it was built without
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"device={name} is not there: use auto, cpu or cuda ({reason})") from None

@@ -162,6 +162,9 @@ def test_nothing_readable_or_no_folder_is_an_error(tmp_path):
         Folder(tmp_path / "nowhere")
     with pytest.raises(UserError, match="no audio file"):
         Folder(tmp_path).jobs()
+    for name in ("sample_rate", "channels"):
+        with pytest.raises(UserError, match=rf"data\.{name} must be at least 1, not 0"):
+            Folder(tmp_path, **{name: 0})
     (tmp_path / "a.wav").write_bytes(b"junk")
     with pytest.raises(UserError, match=r"every one of 1 clips was refused.*not readable"):
         prepare(Folder(tmp_path), tmp_path / "out", progress=False)

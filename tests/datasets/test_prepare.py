@@ -70,8 +70,10 @@ def test_other_settings_are_refused_by_the_flags_name(tmp_path):
     before = contents(tmp_path)
     with pytest.raises(UserError, match=r"data\.seconds=2\.0, 1\.0"):
         prepare(Tones(3, seconds=1.0), tmp_path, progress=False)
-    with pytest.raises(UserError, match=r"data\.samples_per_shard=100, 7"):
+    with pytest.raises(UserError, match=r"prepare\.samples_per_shard=100, 7"):
         prepare(Tones(3), tmp_path, samples_per_shard=7, progress=False)
+    with pytest.raises(UserError, match=r"prepare\.samples_per_shard must be at least 1"):
+        prepare(Tones(3), tmp_path, samples_per_shard=0, progress=False)
     assert contents(tmp_path) == before
     assert is_prepared(tmp_path, "tones", Tones().settings())
     assert not is_prepared(tmp_path / "elsewhere", "tones", {})

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 
 from glissando.datasets.base import Batch
+from glissando.errors import UserError
 from glissando.training.autoencoder import AutoencoderModule
 from glissando.training.data import Clips
 from tiny import VAE, Train, stored
@@ -31,7 +33,7 @@ def epoch_size(shards: Path) -> int:
     return Clips(str(shards), 1, 0.25)._stream("train", 0.25).samples
 
 
-@pytest.mark.parametrize("workers", [1, 2, 3])
+@pytest.mark.parametrize("workers", [1, 2, 5])  # of 3 batches an epoch, from one shard
 def test_the_sequence_does_not_depend_on_the_workers(shards: Path, workers: int) -> None:
     alone = keys(Clips(str(shards), 3, 0.25), 11)
     assert keys(Clips(str(shards), 3, 0.25, workers=workers), 11) == alone
@@ -68,6 +70,14 @@ def test_another_batch_size_goes_on_with_what_is_left(shards: Path, size: int) -
     huge.place = clips.place
     keys(huge, 0)
     assert huge.place == (1, 0)
+
+
+@pytest.mark.parametrize(("name", "value"), [
+    ("batch_size", 0), ("batch_size", 2.5), ("batch_size", [4]), ("workers", -1), ("seconds", 0),
+])  # fmt: skip
+def test_a_wrong_value_names_its_flag(shards: Path, name: str, value: Any) -> None:
+    with pytest.raises(UserError, match=rf"loader\.{name} must be .*{re.escape(str(value))}"):
+        Clips(str(shards), **{"batch_size": 3, name: value})
 
 
 def test_an_epoch_smaller_than_a_batch(shards: Path) -> None:

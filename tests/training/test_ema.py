@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from glissando.errors import UserError
 from glissando.training.ema import EMA
 
 
@@ -73,3 +74,9 @@ def test_stored_and_restored() -> None:
         set_to(thing, 7.0)
         each.on_train_batch_end(None, thing)  # type: ignore[arg-type]
     torch.testing.assert_close(again.twin[0], ema.twin[0], atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("decay", [-0.1, 1, 2])
+def test_a_decay_that_averages_nothing_is_refused(decay: float) -> None:
+    with pytest.raises(UserError, match="ema must be from 0 to below 1"):
+        EMA(decay)

@@ -30,11 +30,13 @@ class Stored:
         return self.facts["kind"]
 
 
-def locate(name: str | Path, pretrained: Path | None = None, runs: Path | None = None) -> Path:
+def locate(
+    name: str | Path, pretrained: Path | None = None, runs: Path | None = None, flag: str = "ckpt"
+) -> Path:
     """The checkpoint file or shipped folder that ``name`` means.
 
     A shipped model's name ("demo"), ``last`` (the newest run under ``runs``), a run folder, or a
-    file. Raises UserError naming the nearest ones.
+    file. Raises UserError with ``flag``, where the name was given, and the nearest ones.
     """
     runs = runs or Path("outputs")
     if pretrained is not None and (pretrained / str(name) / WEIGHTS).is_file():
@@ -42,19 +44,17 @@ def locate(name: str | Path, pretrained: Path | None = None, runs: Path | None =
     if str(name) == "last":
         found = sorted(_run_checkpoints(runs), key=lambda path: path.stat().st_mtime)
         if not found:
-            raise UserError(
-                f"ckpt=last: no run with a checkpoint under {runs}/ yet; ckpt=demo plays"
-            )
+            raise UserError(f"{flag}=last: no run with a checkpoint under {runs}/ yet")
         return found[-1]
     path = Path(name).expanduser()
     if path.is_dir():
         for inside in (path / WEIGHTS, path / "checkpoints" / "last.ckpt", path / "last.ckpt"):
             if inside.is_file():
                 return path if inside.name == WEIGHTS else inside
-        raise UserError(f"ckpt={path} holds no checkpoint (checkpoints/last.ckpt or {WEIGHTS})")
+        raise UserError(f"{flag}={path} holds no checkpoint (checkpoints/last.ckpt or {WEIGHTS})")
     if path.is_file():
         return path
-    raise UserError(f"ckpt={name} does not exist; {_nearest(str(name), pretrained, runs)}")
+    raise UserError(f"{flag}={name} does not exist; {_nearest(str(name), pretrained, runs)}")
 
 
 def _run_checkpoints(runs: Path) -> list[Path]:

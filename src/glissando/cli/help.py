@@ -27,15 +27,23 @@ def help_text(program: str, config_name: str, conf: Path) -> str:
 
     Raises OSError when the yaml is not there.
     """
-    source = (conf / f"{config_name}.yaml").read_text(encoding="utf-8")
-    parts = [f"usage: {program} [key=value …] [group=option …]", _header(source)]
-    keys = _keys(source)
+    sources = _family(config_name, conf)
+    parts = [f"usage: {program} [key=value …] [group=option …]", _header(sources[-1])]
+    keys = [key for source in sources for key in _keys(source)]
     if keys:
         parts.append("keys:\n" + _columns(keys))
-    groups = _groups(yaml.safe_load(source) or {}, conf)
+    groups = _groups([yaml.safe_load(source) or {} for source in sources], conf)
     if groups:
         parts.append("groups:\n" + "\n".join(groups))
     return "\n\n".join(part for part in [*parts, _FOOT] if part)
+
+
+def _family(config_name: str, conf: Path) -> list[str]:
+    """The yaml of a command, after those of the commands that it starts from."""
+    source = (conf / f"{config_name}.yaml").read_text(encoding="utf-8")
+    defaults = (yaml.safe_load(source) or {}).get("defaults") or []
+    parents = [name for name in defaults if isinstance(name, str) and name != "_self_"]
+    return [*(text for parent in parents for text in _family(parent, conf)), source]
 
 
 def _header(source: str) -> str:
@@ -70,10 +78,10 @@ def _keys(source: str) -> list[tuple[str, str]]:
     return found
 
 
-def _groups(config: dict, conf: Path) -> list[str]:
-    """One paragraph a group: the default first, marked, then the other options."""
+def _groups(configs: list[dict], conf: Path) -> list[str]:
+    """One paragraph a group, and after it those that lie in it; the default is marked."""
     chosen: dict[str, object] = {}
-    for entry in config.get("defaults") or []:
+    for entry in (entry for config in configs for entry in config.get("defaults") or []):
         if isinstance(entry, dict):
             name, option = next(iter(entry.items()))
             words = name.split()
@@ -86,6 +94,9 @@ def _groups(config: dict, conf: Path) -> list[str]:
             default = option if isinstance(option, list) else [option]
             marked = [f"{name}*" if name in default else name for name in options]
             lines.append(_wrapped(f"  {group:<17} ", ", ".join(marked)))
+        for inner in sorted(path for path in (conf / group).glob("*") if path.is_dir()):
+            name = f"{group}/{inner.name}"
+            lines.append(_wrapped(f"  {name:<17} ", ", ".join(group_options(conf, name))))
     return [*lines, "  (* is the default)"] if lines else []
 
 

@@ -15,6 +15,9 @@ from glissando.errors import UserError
 def sample(cfg: DictConfig) -> None:
     """Generates what ``cfg`` asks for and writes it to ``cfg.out`` or the run folder."""
     prompts = prompts_of(cfg.prompt, cfg.prompt_file)
+    for name in ("n", "seed"):
+        if not isinstance(cfg[name], int):
+            raise UserError(f"{name} must be a whole number, not {cfg[name]}")
     if cfg.n < 1:
         raise UserError(f"n must be at least 1, not {cfg.n}")
     from glissando.audio import read_audio
@@ -29,12 +32,15 @@ def sample(cfg: DictConfig) -> None:
 
         representation = model.representation
         wave, _ = read_audio(
-            cfg.init_audio, representation.sample_rate, representation.audio_channels
+            Path(cfg.init_audio).expanduser(),
+            representation.sample_rate,
+            representation.audio_channels,
         )
         init = torch.from_numpy(wave)
     settings = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(settings, dict)
     sampler, guidance = instantiate(settings["sampler"]), instantiate(settings["guidance"])
+    folder = _folder(cfg.out or HydraConfig.get().runtime.output_dir)
     every = [prompt for prompt in prompts for _ in range(cfg.n)]
     with Bar(f"sampling {len(every)} clips", sampler.steps * len(every)) as bar:
         clips = model.generate(
@@ -46,7 +52,6 @@ def sample(cfg: DictConfig) -> None:
         Generated(clip.wave, clip.sample_rate, clip.prompt, {**clip.facts, **recipe})
         for clip in clips
     ]
-    folder = Path(cfg.out or HydraConfig.get().runtime.output_dir)
     with Bar("writing", len(clips)) as bar:
         written = write(folder, clips, title="glissando", progress=lambda done: bar.update(done))
     for path, clip in zip(written, clips, strict=True):
@@ -84,6 +89,16 @@ def _lines(path: Path) -> list[str]:
     if not lines:
         raise UserError(f"prompt_file={path} has no line with a prompt")
     return lines
+
+
+def _folder(out: str) -> Path:
+    """The folder of the clips, made now: what cannot be written is said before the work."""
+    folder = Path(out).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        raise UserError(f"out={out} cannot be a folder ({error.strerror})") from None
+    return folder
 
 
 def _recipe(settings: dict[Any, Any], model: str) -> dict[str, Any]:

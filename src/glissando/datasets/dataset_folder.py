@@ -64,7 +64,7 @@ def settle(root: Path, asked: dict[str, Any], overwrite: bool) -> None:
     Otherwise UserError, or with ``overwrite`` the dataset's own files are removed (no others).
     Leaves a note of the settings, so that an interrupted run is held to them too.
     """
-    old = _old(root)
+    old = _old(root, overwrite)
     if old is not None:
         differ = list(_differences(old, asked))
         if differ and not overwrite:
@@ -126,9 +126,15 @@ def finish(root: Path, facts: dict[str, Any], shards: Sequence[tuple[str, Shard]
     (root / STARTED).unlink(missing_ok=True)
 
 
-def _old(root: Path) -> dict[str, Any] | None:
+def _old(root: Path, overwrite: bool) -> dict[str, Any] | None:
+    """What lies in ``root``; with ``overwrite`` what cannot be read is like nothing asked for."""
     if (root / DATASET).is_file():
-        return read_dataset(root)
+        try:
+            return read_dataset(root)
+        except UserError:
+            if not overwrite:
+                raise
+            return {}
     if (root / STARTED).is_file():
         return json.loads((root / STARTED).read_bytes())
     return None
@@ -137,7 +143,7 @@ def _old(root: Path) -> dict[str, Any] | None:
 def _other(root: Path, differ: Sequence[str]) -> UserError:
     return UserError(
         f"{root} holds a dataset made with other settings: {', '.join(differ)} (there, asked): "
-        "take those, use another folder, or data.overwrite=true"
+        "take those, use another folder, or overwrite=true"
     )
 
 
@@ -147,7 +153,8 @@ def _differences(old: dict[str, Any], asked: dict[str, Any]) -> Iterator[str]:
         yield f"data={old.get('source')}, {asked['source']}"
         return  # settings of another source cannot be compared
     if old.get("samples_per_shard") != asked["samples_per_shard"]:
-        yield f"data.samples_per_shard={old.get('samples_per_shard')}, {asked['samples_per_shard']}"
+        there = old.get("samples_per_shard")
+        yield f"prepare.samples_per_shard={there}, {asked['samples_per_shard']}"
     before, now = old.get("settings", {}), asked["settings"]
     for key in sorted(set(before) | set(now)):
         if before.get(key, missing) != now.get(key, missing):

@@ -84,6 +84,9 @@ class Folder:
             raise UserError(f"data.root={root} is not a folder")
         if seconds is not None and seconds < shortest:
             raise UserError(f"data.seconds={seconds} is less than data.shortest={shortest}")
+        for name, number in (("sample_rate", sample_rate), ("channels", channels)):
+            if number < 1:
+                raise UserError(f"data.{name} must be at least 1, not {number}")
         self.splits = dict(splits or {"train": 0.9, "valid": 0.05, "test": 0.05})
         shares = self.splits.values()
         if set(self.splits) - set(SPLITS) or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:

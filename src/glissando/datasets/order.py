@@ -84,5 +84,5 @@ def _enough(samples: int, world: int) -> None:
     if samples < world:
         raise UserError(
             f"{samples} samples are too few for {world} processes: lower trainer.devices, or "
-            "prepare more (data.clips=, data.valid=)"
+            "prepare more (data.clips=, data.splits.valid=)"
         )

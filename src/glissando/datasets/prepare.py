@@ -103,6 +103,8 @@ def prepare(
     when no clip could be made, when the clips differ in sample rate or channels, and when the
     disk is full. Ctrl-C leaves the whole shards and nothing else.
     """
+    if samples_per_shard < 1:
+        raise UserError(f"prepare.samples_per_shard must be at least 1, not {samples_per_shard}")
     root = Path(root)
     asked = {
         "source": source.name,

@@ -42,7 +42,7 @@ def mapped(work: Callable[[J], R], jobs: Sequence[J], workers: int) -> Iterator[
     except BrokenProcessPool:
         raise UserError(
             "a worker process died (out of memory?): run it again to go on, with fewer workers "
-            "(data.workers=1 shows which clip it was)"
+            "(prepare.workers=1 shows which clip it was)"
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)

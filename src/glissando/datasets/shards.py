@@ -190,11 +190,13 @@ def read_dataset(root: Path | str) -> dict[str, Any]:
             "which also goes on with an interrupted one"
         ) from None
     except ValueError as error:
-        raise UserError(f"{path} is not readable ({error}): run `glissando prepare`") from None
+        raise UserError(
+            f"{path} is not readable ({error}): run `glissando prepare` with overwrite=true"
+        ) from None
     if facts.get("format") != FORMAT:
         raise UserError(
             f"{path} has format {facts.get('format')} and this version reads {FORMAT}: "
-            "run `glissando prepare` again with data.overwrite=true"
+            "run `glissando prepare` again with overwrite=true"
         )
     return facts
 

@@ -144,7 +144,7 @@ class ClipStream(IterableDataset):
                 return piece
         raise UserError(
             f"no readable sample among {min(HOPELESS, len(order))} in {self.shards[0].path.parent}:"
-            " run `glissando prepare` with data.overwrite=true"
+            " delete its shards and run `glissando prepare` again"
         )
 
     def _piece(self, number: int, epoch: int) -> Piece | None:
@@ -169,7 +169,8 @@ class ClipStream(IterableDataset):
         if bad > self.corrupt * self.samples:
             raise UserError(
                 f"{bad} of {self.samples} samples are unreadable, more than "
-                f"data.corrupt={self.corrupt}; the last: {reason}"
+                f"{self.corrupt:.0%}: delete their shards and run `glissando prepare` again; "
+                f"the last: {reason}"
             )
 
 

@@ -50,7 +50,7 @@ class Likelihood:
         first, last = (run.at_log_snr(2 * float(levels[i])) for i in (0, -1))
         if abs(first.log_snr - self.high) + abs(last.log_snr - self.low) > 1e-6:
             raise UserError(
-                f"likelihood.low={self.low} or .high={self.high} is beyond this path, whose "
+                f"low={self.low} or high={self.high} of the likelihood is beyond this path, whose "
                 f"log-SNR reaches {last.log_snr:.3g} ... {first.log_snr:.3g}"
             )
         z = first.alpha * x_0

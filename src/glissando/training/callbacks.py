@@ -81,7 +81,7 @@ class ValidateLast(L.Callback):
 
 
 class Last(Checkpoint):
-    """``last.ckpt`` every ``every`` steps, at the end, and on Ctrl-C.
+    """``last.ckpt`` every ``every`` steps (0: never), at the end, and on Ctrl-C.
 
     Ctrl-C lets the step in hand end, so that what is saved lies between two steps and resuming it
     continues exactly; a second one stops at once and saves nothing. Where a validation follows the
@@ -119,7 +119,7 @@ class Last(Checkpoint):
             return
         if trainer.world_size > 1:  # saving is done together: by all ranks after the same step
             self._asked = trainer.strategy.reduce_boolean_decision(self._asked, all=False)
-        if self._asked or step % self.every == 0:
+        if self._asked or (self.every and step % self.every == 0):
             self._save(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

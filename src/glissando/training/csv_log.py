@@ -89,12 +89,12 @@ class MetricsCSV(Logger):
 
     def _rewrite(self, rows: list[Row]) -> None:
         head = io.StringIO(newline="")
-        csv.writer(head).writerow(self.columns)
+        csv.writer(head, lineterminator="\n").writerow(self.columns)
         before = head.getvalue().encode() + self._encoded(rows[:-1])
         write_whole(self.path, before + self._encoded(rows[-1:]))
         self._before_last = len(before)
 
     def _encoded(self, rows: list[Row]) -> bytes:
         text = io.StringIO(newline="")
-        csv.DictWriter(text, self.columns).writerows(rows)
+        csv.DictWriter(text, self.columns, lineterminator="\n").writerows(rows)
         return text.getvalue().encode()

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from glissando.datasets.base import Batch
 from glissando.datasets.stream import ClipStream, open_stream
+from glissando.errors import UserError
 from glissando.samplers.noise import scramble
 
 
@@ -70,6 +71,13 @@ class Clips(L.LightningDataModule):
         valid_seconds: float | None = None,
     ) -> None:
         super().__init__()
+        for name, number, least in (("batch_size", batch_size, 1), ("workers", workers, 0)):
+            if not isinstance(number, int) or number < least:
+                raise UserError(
+                    f"loader.{name} must be a whole number from {least} on, not {number}"
+                )
+        if seconds is not None and seconds <= 0:
+            raise UserError(f"loader.seconds must be above 0, or null for whole clips: {seconds}")
         self.root, self.batch_size, self.seconds = root, batch_size, seconds
         self.valid_seconds = valid_seconds
         self.workers, self.cache, self.seed = workers, cache, seed

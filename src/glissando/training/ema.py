@@ -8,6 +8,8 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from glissando.errors import UserError
+
 
 class EMA(L.Callback):
     """Keeps a twin of ``module.averaged``'s parameters and validates with it.
@@ -21,6 +23,8 @@ class EMA(L.Callback):
     """
 
     def __init__(self, decay: float = 0.999) -> None:
+        if not 0 <= decay < 1:
+            raise UserError(f"ema must be from 0 to below 1, or null for none, not {decay}")
         self.decay = decay
         self.updates = 0
         self.twin: list[Tensor] = []

@@ -12,6 +12,7 @@ from typing import Any
 import lightning as L
 import torch
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
@@ -38,6 +39,8 @@ log = logging.getLogger(__name__)
 def train(cfg: DictConfig) -> float | None:
     """Trains what ``cfg`` says in Hydra's run folder; returns the metric that ``monitor`` names."""
     _quiet()
+    if not isinstance(cfg.seed, int) or cfg.seed < 0:
+        raise UserError(f"seed must be a whole number from 0 on, not {cfg.seed}")
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     torch.set_float32_matmul_precision(cfg.matmul_precision)
     folder = Path(HydraConfig.get().runtime.output_dir)
@@ -91,7 +94,7 @@ def _stage(name: str) -> Any:
 def _begin(cfg: DictConfig, run: Run) -> None:
     """What a run that does not resume starts from."""
     if cfg.init is not None:
-        stored = read(locate(cfg.init, pretrained_dir()))
+        stored = read(locate(cfg.init, pretrained_dir(), flag="init"))
         _load(run.module, stored.weights, f"init={cfg.init} does not fit model={cfg.name}")
         say(f"weights from {stored.path}")
     elif run.warm_start is not None:
@@ -163,11 +166,14 @@ def _trainer(cfg: DictConfig, run: Run, folder: Path, loggers: list[Any]) -> L.T
     together = settings["accumulate_grad_batches"] * getattr(run.module, "accumulate", 1)
     if isinstance(settings["val_check_interval"], int):
         settings["val_check_interval"] *= together
-    return instantiate(
-        settings, logger=loggers, callbacks=callbacks, plugins=[SafeCheckpointIO()],
-        enable_progress_bar=False, enable_model_summary=False, default_root_dir=str(folder),
-        max_epochs=-1,
-    )  # fmt: skip
+    try:
+        return instantiate(
+            settings, logger=loggers, callbacks=callbacks, plugins=[SafeCheckpointIO()],
+            enable_progress_bar=False, enable_model_summary=False, default_root_dir=str(folder),
+            max_epochs=-1,
+        )  # fmt: skip
+    except InstantiationException as error:  # a value that Lightning does not take, in its words
+        raise UserError(f"trainer: {error.__cause__ or error}") from error
 
 
 def _quiet() -> None:
