@@ -62,7 +62,7 @@ def test_random_probes_are_unbiased():
 def test_levels_beyond_the_path_are_refused():
     path = LinearBeta()
     x_0 = torch.zeros(6, *SHAPE, dtype=torch.float64)
-    with pytest.raises(UserError, match="low=.* of the likelihood is beyond"):
+    with pytest.raises(UserError, match=r"low=.* of the likelihood is beyond"):
         Likelihood(4, low=-18)(mixture(path, 1), path, x_0, signs())
     assert Likelihood(4)(mixture(path, 1), path, x_0, signs()).isfinite().all()
 
