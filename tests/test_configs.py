@@ -246,7 +246,7 @@ def parts_of_objectives() -> list[str]:
 
 @pytest.mark.parametrize("part", parts_of_objectives())
 def test_any_part_of_an_objective_can_be_exchanged(part: str) -> None:
-    objective = composed("train", "name=test", f"objective/{part}").objective
+    objective = composed("train", *TINY, f"objective/{part}").objective
     name, _, option = part.partition("=")
     own = OmegaConf.load(CONF / "objective" / name / f"{option}.yaml")
     assert objective[name]._target_ == own._target_
