@@ -164,7 +164,7 @@ sys.path.insert(0, {here!r})
 from tones import Tones
 from glissando.datasets.prepare import prepare
 if __name__ == "__main__":
-    prepare(Tones(24, valid=4, pause=0.05), sys.argv[1], workers=2, samples_per_shard=4)
+    prepare(Tones(24, valid=4, pause=0.4), sys.argv[1], workers=2, samples_per_shard=4)
 """
 
 

@@ -67,7 +67,7 @@ def test_a_torn_last_line_is_dropped(tmp_path: Path) -> None:
     filled(tmp_path, 3)
     path = tmp_path / "metrics.csv"
     whole = path.read_bytes()
-    for lost in range(1, len(b"3,0.2\r\n") + 1):  # wherever the crash tore it
+    for lost in range(1, len(b"3,0.2\n") + 1):  # wherever the crash tore it
         path.write_bytes(whole[:-lost])
         log = MetricsCSV(tmp_path)
         log.cut(10)

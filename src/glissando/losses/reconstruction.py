@@ -32,7 +32,7 @@ class _FlooredConvergence(nn.Module):
 
 
 def _magnitude_only(resolution: STFTLoss) -> Callable[[Tensor], tuple[Tensor, None]]:
-    """auraloss' STFT without the phase it never uses here: 65% of its time on a processor."""
+    """auraloss' STFT without the phase it never uses here: half of its time on a processor."""
     floor = resolution.eps**0.5
 
     def stft(x: Tensor) -> tuple[Tensor, None]:
