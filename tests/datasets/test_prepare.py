@@ -164,14 +164,19 @@ sys.path.insert(0, {here!r})
 from tones import Tones
 from glissando.datasets.prepare import prepare
 if __name__ == "__main__":
-    prepare(Tones(24, valid=4, pause=0.4), sys.argv[1], workers=2, samples_per_shard=4)
+    prepare(Tones(24, valid=4, pause=0.2), sys.argv[1], workers=2, samples_per_shard=4)
 """
 
 
 def started(script: Path, root: Path) -> subprocess.Popen:
     script.write_text(SCRIPT.format(here=str(Path(__file__).parent)))
     return subprocess.Popen(
-        [sys.executable, script, root], stderr=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, script, root],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # Where the suite itself runs in the background, children inherit that SIGINT is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
