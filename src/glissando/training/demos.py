@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from glissando.gallery import write
 from glissando.gallery.pictures import figure, pair_figure, pair_png
 
 
-class Demo(L.Callback):
+class Demo(L.Callback, ABC):
     """Shows something every ``every_n_steps`` steps, after the validation that falls there."""
 
     def __init__(self, folder: Path, every_n_steps: int) -> None:
@@ -31,9 +32,9 @@ class Demo(L.Callback):
             self._shown = trainer.global_step
             self.show(trainer, pl_module, self.folder / f"step-{trainer.global_step:07d}")
 
+    @abstractmethod
     def show(self, trainer: L.Trainer, pl_module: Any, folder: Path) -> None:
         """Writes and logs it; ``folder`` is this step's own."""
-        raise NotImplementedError
 
     def log_audio(
         self, trainer: L.Trainer, name: str, wave: Tensor, rate: int, picture: np.ndarray,
