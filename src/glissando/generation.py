@@ -78,8 +78,8 @@ class Generator:
             seconds: length of the clips; what the model makes beyond it is cut off.
             sampler, guidance: Euler of 50 steps and classifier-free guidance 4 by default.
             negative: what guidance moves away from, in place of the empty caption.
-            batch_size: clips at once on a GPU. On a processor clips go one by one, which is as
-                fast there and makes a clip the same to the bit whatever surrounds it.
+            batch_size: clips at once on a GPU. On a processor clips go one by one, which makes
+                a clip the same to the bit whatever surrounds it.
             attributes: further conditions, such as {"bpm": 90}.
             init: waveform (A, L) to start from, at ``strength`` in [0, 1] (see ``Sampler``).
             progress: called with (steps done, steps in all).
