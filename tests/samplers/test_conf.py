@@ -7,9 +7,11 @@ import torch
 from gaussians import PATHS, SHAPE, gaussian
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
 from glissando.condition import Condition
 from glissando.diffusion.objective import Objective
+from glissando.guidance import Companion
 from glissando.samplers.noise import ClipNoise
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -75,8 +77,12 @@ def test_spacings_and_steps_by_flag():
 
 @pytest.mark.parametrize("name", stems("guidance"))
 def test_guidances(name):
-    guidance = build(f"guidance={name}")
+    """One with a companion is given the model itself."""
+    cfg = compose(overrides=[f"+guidance={name}"]).guidance
+    if OmegaConf.is_missing(cfg, "ckpt"):
+        cfg.ckpt = "another"
     denoiser = build("objective=v").denoiser(Echo())
+    guidance = instantiate(cfg).bind(lambda _: Companion(denoiser, Condition()))
     z, t = torch.randn(2, *SHAPE), torch.full((2,), 0.5)
     estimate = guidance(denoiser, Condition(), Condition())(z, t)
     assert estimate.x_0.isfinite().all()

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from glissando.samplers.brownian import Brownian
+from glissando.samplers.brownian import DEPTH, Brownian, heights
 from glissando.samplers.noise import ClipNoise, scramble
 
 SHAPE = (3, 2, 50)
@@ -35,8 +35,7 @@ def test_the_brownian_path_is_additive_and_does_not_mind_the_order():
     places = [0.0, 0.11, 0.35, 0.350001, 0.8, 1.0]
 
     def rise(source, a, b):
-        low, high = (round(x * 2**24) / 2**24 for x in (a, b))
-        return source.between(a, b) * (high - low) ** 0.5
+        return source.between(a, b) * (b - a) ** 0.5
 
     whole = rise(noise, 0, 1)
     parts = [rise(noise, a, b) for a, b in pairwise(places)]
@@ -47,6 +46,16 @@ def test_the_brownian_path_is_additive_and_does_not_mind_the_order():
     torch.testing.assert_close(
         ClipNoise([2], SHAPE, dtype=torch.float64).between(0.2, 0.3)[0], noise.between(0.2, 0.3)[1]
     )
+
+
+def test_the_covariance_of_the_path_is_a_brownian_one():
+    """E[W(s) W(t)] = min(s, t), where places lie in different ones of the smallest intervals."""
+    places = [0.0, 0.0003, 0.11, 0.35, 0.5, 0.5003, 0.8, 0.9997, 1.0]
+    for s in places:
+        for t in places:
+            first, second = ({0: at, **dict(heights(at))} for at in (s, t))
+            covariance = sum(height * second.get(node, 0) for node, height in first.items())
+            assert covariance == pytest.approx(min(s, t), abs=1e-12)
 
 
 def test_increments_are_unit_and_independent():
@@ -72,11 +81,10 @@ def test_a_query_draws_few_nodes_and_repeats_none():
 
     path = Brownian(node)
     path(0.3, 0.7)
-    assert len(drawn) <= 2 * 25
-    before = len(drawn)
+    assert len(drawn) == 2 * (DEPTH + 2)
     path(0.1, 0.3)  # a sampler's next step: W(0.3) is still there
-    assert len(drawn) - before <= 25
-    assert max(drawn) < 2**25
+    assert len(drawn) == 3 * (DEPTH + 2)
+    assert max(drawn) < 2 ** (DEPTH + 1)
 
 
 @pytest.mark.parametrize("bad", [(0.5, 0.5), (0.6, 0.5), (-0.1, 0.5), (0.5, 1.1)])

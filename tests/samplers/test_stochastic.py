@@ -10,6 +10,7 @@ from gaussians import SHAPE, gaussian
 from glissando.diffusion.path_cosine import Cosine
 from glissando.diffusion.path_exploding import VarianceExploding
 from glissando.diffusion.path_rectified import Rectified
+from glissando.samplers.base import place, points
 from glissando.samplers.brownian import Brownian
 from glissando.samplers.ddim import DDIM
 from glissando.samplers.dpmpp_2m import DPMpp2M, DPMpp2MSDE
@@ -81,13 +82,16 @@ def test_more_steps_refine_one_and_the_same_clip(sampler):
     path = Rectified()
     mixture = gaussian(path, 3)
     extra = {"eta": 1} if sampler is DDIM else {}
-    fresh = Batch(8)
+    fresh = Batch(64)
     noise = fresh()
     runs = [
-        sampler(steps, LogSnrLinear(-9, 7), **extra)(mixture, path, noise, Batch(8))
+        sampler(steps, LogSnrLinear(-9, 7), **extra)(mixture, path, noise, Batch(64))
         for steps in (40, 160, 320)
     ]
-    coarse, fine = ((run - runs[-1]).square().mean().sqrt() for run in runs[:2])
+    # The median over clips: one that ends in another part of the mixture would decide a mean.
+    coarse, fine = (
+        (run - runs[-1]).square().flatten(1).mean(1).median().sqrt() for run in runs[:2]
+    )
     assert fine < 0.6 * coarse  # strong order 1/2 at least: a half or less
     assert fine < 0.1
 
@@ -122,8 +126,8 @@ def test_ddim_between_euler_and_ddpm():
     )
     spread = (b.sigma**2 / a.sigma**2 * (1 - ratio)).sqrt()
     ours = DDIM(1, Listed([0.7, 0.4]), eta=1)(oracle, path, noise, fresh)
-    angles = sorted([0.7, 0.4])  # the cosine path's t is its angle
-    torch.testing.assert_close(ours, mean + spread * fresh.between(*angles), rtol=1e-9, atol=1e-9)
+    low, high = (place(at) for at in points(path, t.new_tensor([0.4, 0.7])))
+    torch.testing.assert_close(ours, mean + spread * fresh.between(low, high), rtol=1e-9, atol=1e-9)
 
 
 def test_churn_is_algorithm_2_of_karras():

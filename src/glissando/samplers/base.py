@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from itertools import pairwise
-from typing import ClassVar, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -95,9 +95,9 @@ class Run:
     def between(self, t: Point, s: Point) -> Tensor:
         """The noise (B, C, F, T), unit, that the seed's Brownian path holds between two times.
 
-        The path runs in the angle of (alpha, sigma), which is in [0, 1] on every path.
+        The path runs in ``place``, which is in [0, 1] on every diffusion path.
         """
-        return self._source().between(angle(s), angle(t))
+        return self._source().between(place(s), place(t))
 
     def _source(self) -> Fresh:
         if self._fresh is None:
@@ -105,9 +105,14 @@ class Run:
         return self._fresh
 
 
-def angle(at: Point) -> float:
-    """atan(sigma / alpha) as a fraction of a right angle: 0 is data, 1 is noise."""
-    return math.atan2(at.sigma, at.alpha) * 2 / math.pi
+def place(at: Point) -> float:
+    """Where a time is on the Brownian path: 0 is data, 1 is noise.
+
+    r / (1 + r) of r = (sigma / alpha)^(1/4): the steps of all usual grids are then of like size,
+    so that a shallow tree tells them apart.
+    """
+    sigma, alpha = at.sigma**0.25, at.alpha**0.25
+    return sigma / (sigma + alpha)
 
 
 def points(path: Path, times: Tensor) -> list[Point]:
@@ -135,7 +140,7 @@ class Sampler(ABC):
     ``evaluations`` is how often the last call ran ``denoise``.
     """
 
-    memory: ClassVar[int] = 0
+    memory: int = 0
     evaluations: int = 0
 
     def __init__(self, steps: int = 50, spacing: Spacing | None = None) -> None:
@@ -162,18 +167,17 @@ class Sampler(ABC):
         where z became NaN or infinite, with the step at which it first did.
         """
         times = self.spacing(path, self.steps)
-        z = noise.to(torch.promote_types(noise.dtype, torch.float32))
-        if init is None or strength == 1:
-            grid = points(path, times)
-            z = grid[0].sigma * z
-        else:
+        if strength == 1:
+            init = None
+        if init is not None:
             times = remaining(path, times, strength)
-            if len(times) == 1:  # strength 0
-                return init.to(z)
-            grid = points(path, times)
-            z = grid[0].alpha * init.to(z) + grid[0].sigma * z
-        run = Run(denoise, path, len(z), fresh, self.memory)
-        z = self.integrate(run, z, grid, progress)
+        dtype = torch.promote_types(noise.dtype, torch.float32)
+        if init is not None and len(times) == 1:  # strength 0
+            return init.to(noise.device, dtype)
+        grid = points(path, times)
+        run = Run(denoise, path, len(noise), fresh, self.memory)
+        # Handed on without a name: one kept here would hold the first z through every step.
+        z = self.integrate(run, begun(noise.to(dtype), init, grid[0]), grid, progress)
         self.evaluations = run.evaluations
         return z
 
@@ -195,6 +199,13 @@ class Sampler(ABC):
     @abstractmethod
     def step(self, run: Run, z: Tensor, t: Point, s: Point) -> Tensor:
         """z (B, C, F, T) carried from ``t`` to ``s`` (nearer the data)."""
+
+
+def begun(noise: Tensor, init: Tensor | None, at: Point) -> Tensor:
+    """z (B, C, F, T) at the first point of the grid: noise alone, or on ``init``."""
+    if init is None:
+        return at.sigma * noise
+    return at.alpha * init.to(noise) + at.sigma * noise
 
 
 def report(worst: Tensor | int, grid: list[Point]) -> None:

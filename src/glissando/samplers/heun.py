@@ -19,9 +19,9 @@ class Heun(Sampler):
         guess = move(here, s)
         if s.sigma == 0:
             return guess
+        d_alpha, d_sigma = (s.alpha - t.alpha) / 2, (s.sigma - t.sigma) / 2
+        # Summed before the second call, which so need not keep the first estimate beside it.
+        half = z + d_alpha * here.x_0 + d_sigma * here.eps
+        del here
         there = run.denoise(guess, s)
-        return (
-            z
-            + (s.alpha - t.alpha) / 2 * (here.x_0 + there.x_0)
-            + (s.sigma - t.sigma) / 2 * (here.eps + there.eps)
-        )
+        return half + d_alpha * there.x_0 + d_sigma * there.eps

@@ -17,11 +17,11 @@ class RK4(Sampler):
         if s.sigma == 0:
             return move(run.denoise(z, t), s)
         h, middle = s.t - t.t, run.at((t.t + s.t) / 2)
-        first = slope(run, z, t)
-        second = slope(run, z + h / 2 * first, middle)
-        third = slope(run, z + h / 2 * second, middle)
-        fourth = slope(run, z + h * third, s)
-        return z + h / 6 * (first + 2 * (second + third) + fourth)
+        total = latest = slope(run, z, t)
+        for at, stride, weight in ((middle, h / 2, 2), (middle, h / 2, 2), (s, h, 1)):
+            latest = slope(run, z + stride * latest, at)
+            total = total + weight * latest
+        return z + h / 6 * total
 
 
 def slope(run: Run, z: Tensor, at: Point) -> Tensor:

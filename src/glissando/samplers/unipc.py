@@ -21,17 +21,15 @@ class UniPC(Sampler):
     The corrector of a step runs at the start of the next, when the estimate there is known.
     """
 
-    memory = 3
-
     def __init__(self, steps: int = 50, spacing: Spacing | None = None, order: int = 2) -> None:
         super().__init__(steps, spacing)
         if order not in (1, 2, 3):
             raise UserError(f"sampler.order must be 1, 2 or 3, not {order}")
-        self.order = order
+        self.order = self.memory = order
 
     def step(self, run: Run, z: Tensor, t: Point, s: Point) -> Tensor:
         x_0 = run.denoise(z, t).x_0
-        past = list(run.history)[::-1][: self.order]  # newest first
+        past = list(run.history)[::-1]  # newest first
         if past and run.corrected is not None:
             z = advance(run.corrected, t, past, landed=x_0)
         run.remember(t, x_0)
@@ -40,7 +38,7 @@ class UniPC(Sampler):
             return x_0
         if not run.history:  # from pure noise: the first-order step
             return s.sigma / t.sigma * z + s.alpha * x_0
-        return advance(z, s, list(run.history)[::-1][: self.order])
+        return advance(z, s, list(run.history)[::-1])
 
 
 def advance(z: Tensor, s: Point, past: Past, landed: Tensor | None = None) -> Tensor:
