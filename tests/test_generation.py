@@ -5,16 +5,27 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from torch import Tensor
 
 from glissando.checkpoints.files import read, write
+from glissando.checkpoints.instantiate import instantiate
+from glissando.cli.conf import config_dir
+from glissando.conditioners import Conditioners
+from glissando.editing import FADE
 from glissando.errors import UserError
 from glissando.generation import Generated, Generator, load
-from glissando.guidance import ClassifierFree
+from glissando.guidance import ClassifierFree, Guidance, Unguided
+from glissando.guidance.apg import APG
+from glissando.guidance.autoguidance import Autoguidance
 from glissando.samplers.euler import Euler
 from tiny import DIT, VAE, Train
 
 PROMPTS = ["a tone at 110 Hz", "a flute", ""]
 SAMPLER = Euler(steps=3)
+FADED = round(FADE * 8000)
+LEARN = ["optimizer.lr=1e-2", "schedule.warmup=0", "ema=null"]
 
 
 @pytest.fixture(scope="session")
@@ -23,10 +34,7 @@ def dit(train: Train, vae: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     folder = tmp_path_factory.mktemp("dit")
     copy = folder / "autoencoder"
     shutil.copytree(vae, copy)
-    train(
-        folder / "run", *DIT, f"representation.autoencoder={copy}", "trainer.max_steps=3",
-        "optimizer.lr=1e-2", "schedule.warmup=0", "ema=null",
-    )  # fmt: skip
+    train(folder / "run", *DIT, *LEARN, f"representation.autoencoder={copy}", "trainer.max_steps=3")
     path = folder / "alone.ckpt"
     (folder / "run" / "checkpoints" / "last.ckpt").rename(path)
     shutil.rmtree(folder / "run")
@@ -60,8 +68,9 @@ def test_same_seed_same_samples_whatever_surrounds_them(model: Generator) -> Non
 def test_a_batch_gives_what_single_clips_give(model: Generator) -> None:
     """As on a GPU, where clips share a batch: equal but for the rounding of other kernels."""
     rows = model._batch(
-        PROMPTS, [5, 6, 7], 1.5, SAMPLER, ClassifierFree(), None, {}, None, 1.0, lambda *_: None
-    )
+        PROMPTS, [5, 6, 7], 12000, SAMPLER, ClassifierFree(), None, {}, None, 1.0, None,
+        lambda *_: None,
+    )  # fmt: skip
     for row, clip in zip(rows, model.generate(PROMPTS, 1.5, 5, SAMPLER), strict=True):
         torch.testing.assert_close(row, clip.wave, atol=1e-4, rtol=1e-3)
 
@@ -106,6 +115,227 @@ def test_starting_from_audio(model: Generator) -> None:
     assert (near - init).norm() < 0.6 * init.norm() < (far - init).norm()
     short = model.generate(["x"], 1.5, sampler=SAMPLER, init=init[:, :500], strength=0.5)[0].wave
     assert short.shape == (1, 12000)
+
+
+# ---- a part made anew ------------------------------------------------------------------------
+
+
+def recording(length: int = 12000) -> Tensor:
+    """A decaying chord with a little noise, (1, length) at 8 kHz."""
+    time = torch.arange(length) / 8000
+    wave = sum(0.2 * torch.sin(6.2832 * pitch * time) for pitch in (220, 277.2, 329.6))
+    noise = 0.01 * torch.randn(length, generator=torch.Generator().manual_seed(1))
+    return (wave * torch.exp(-time) + noise)[None]
+
+
+def untouched(length: int, *spans: tuple[float, float]) -> Tensor:
+    """(length,) bool, True where no span and no fade reaches."""
+    at = torch.arange(length) / 8000
+    far = torch.ones(length, dtype=torch.bool)
+    for begin, end in spans:
+        far &= (at < begin - FADE) | (at >= end + FADE)
+    return far
+
+
+def each_of(*groups: str) -> list[str]:
+    return [f"{group}={path.stem}" for group in groups
+            for path in sorted((config_dir() / group).glob("*.yaml"))]  # fmt: skip
+
+
+@pytest.mark.parametrize("choice", each_of("sampler", "guidance"))
+def test_every_sampler_and_guidance_plays_and_edits(
+    model: Generator, dit: Path, choice: str
+) -> None:
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        cfg = compose("sample", [choice])
+    if "steps" in cfg.sampler:
+        cfg.sampler.steps = 4
+    if OmegaConf.is_missing(cfg.guidance, "ckpt"):
+        cfg.guidance.ckpt = str(dit)
+    how = {"sampler": instantiate(cfg.sampler), "guidance": instantiate(cfg.guidance)}
+    (free,) = model.generate(["a flute"], 1.0, **how)
+    assert free.wave.shape == (1, 8000)
+    assert free.wave.isfinite().all()
+    sound, span = recording(), (0.6, 0.9)
+    (clip,) = model.generate(["a flute"], init=sound, make=[span], **how)
+    assert clip.wave.shape == sound.shape
+    far = untouched(12000, span)
+    assert torch.equal(clip.wave[:, far], sound[:, far])
+    inside = slice(4800, 7200)
+    assert (clip.wave - sound)[:, inside].abs().max() > 0.01
+    steepest = sound.diff().abs().max().item() + clip.wave[:, inside].diff().abs().max().item()
+    assert clip.wave.diff().abs().max() <= steepest
+
+
+def test_a_part_is_made_by_its_seed_and_prompt_and_from_its_surroundings(model: Generator) -> None:
+    def made(wave: Tensor, prompt: str = "a flute", seed: int = 0, strength: float = 1.0) -> Tensor:
+        (clip,) = model.generate(
+            [prompt],
+            None,
+            seed,
+            SAMPLER,
+            init=wave,
+            strength=strength,
+            make=[(0.3, 0.5), (0.8, 1.1)],
+        )
+        far = untouched(12000, (0.3, 0.5), (0.8, 1.1))
+        assert torch.equal(clip.wave[:, far], wave[:, far])
+        return clip.wave[:, ~far]
+
+    sound = recording()
+    one = made(sound)
+    assert torch.equal(one, made(sound))
+    assert not torch.equal(one, made(sound, seed=1))
+    assert not torch.equal(one, made(sound, prompt="an organ"))
+    louder = sound.clone()
+    louder[:, :2000] *= 2
+    assert not torch.equal(one, made(louder))
+    # Noise to begin with, unless a strength says otherwise: then from what is there.
+    old = sound[:, ~untouched(12000, (0.3, 0.5), (0.8, 1.1))]
+    near = made(sound, strength=0.05)
+    assert (near - old).norm() < 0.5 * (one - old).norm()
+
+
+def test_what_is_kept_reaches_the_model_and_what_is_made_does_not(
+    model: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Known latents are those of the sound; the old content of the span has no way in."""
+    import glissando.generation
+
+    given = []
+
+    def spy(denoise, path, known, make):
+        given.append((known, make))
+        return inpaint(denoise, path, known, make)
+
+    inpaint = glissando.generation.inpaint
+    monkeypatch.setattr(glissando.generation, "inpaint", spy)
+    sound = recording()
+    model.generate(["x"], 1.2, 0, SAMPLER, init=sound, make=[(0.3, 0.5)])
+    ((known, make),) = given
+    form = model.representation
+    torch.testing.assert_close(known, form.normalize(form.encode(sound[None])))
+    first, last = (2400 - FADED) // form.hop, -(-(4000 + FADED) // form.hop)
+    beyond = 9600 // form.hop + 1  # the clip is 1.2 s of the model's window of 1.5
+    assert make.nonzero().flatten().tolist() == [
+        *range(first, last + 1), *range(beyond, form.frames(12000))
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("total", [1.2, 1.5, 2.5])  # less than, as much as, more than the window
+def test_going_on_from_the_end_of_a_sound(model: Generator, total: float) -> None:
+    sound = recording(8000)
+    one, two = model.generate(["a flute"] * 2, total, 3, SAMPLER, init=sound, make=[])
+    assert one.wave.shape == (1, round(total * 8000))
+    for clip in (one, two):
+        assert torch.equal(clip.wave[:, : 8000 - FADED], sound[:, :-FADED])
+        assert clip.wave[:, 8000:].square().mean() > 1e-6
+        assert clip.facts["seconds"] == total
+    assert not torch.equal(one.wave[:, 8000:], two.wave[:, 8000:])
+
+
+def test_the_length_is_that_of_the_sound_unless_given(model: Generator) -> None:
+    sound = recording(9001)
+    for make in (None, [(0.2, 0.3)]):
+        (clip,) = model.generate(["x"], sampler=SAMPLER, init=sound, make=make)
+        assert clip.wave.shape == (1, 9001)
+        again = model.generate(["x"], clip.facts["seconds"], 0, SAMPLER, init=sound, make=make)
+        assert same(clip, again[0])
+    (cut,) = model.generate(["x"], 0.5, sampler=SAMPLER, init=sound, make=[(0.2, 0.3)])
+    assert cut.wave.shape == (1, 4000)
+    assert torch.equal(cut.wave[:, 3000:], sound[:, 3000:4000])
+    with pytest.raises(UserError, match=r"inpaint=0\.2-0\.6 is not inside the clip, 0\.5 s long"):
+        model.generate(["x"], 0.5, sampler=SAMPLER, init=sound, make=[(0.2, 0.6)])
+
+
+# ---- a second model --------------------------------------------------------------------------
+
+
+def test_autoguidance_by_the_model_itself_is_the_condition_alone(
+    model: Generator, dit: Path
+) -> None:
+    """Through its own conditioners, read from disk: equal to the bit, whatever the scale."""
+    plain = model.generate(PROMPTS, 1.5, 0, SAMPLER, Unguided())
+    guided = model.generate(PROMPTS, 1.5, 0, SAMPLER, Autoguidance(str(dit), 3.0))
+    for one, two in zip(plain, guided, strict=True):
+        assert same(one, two)
+    assert model.companions[str(dit)].representation is model.representation
+
+
+@pytest.fixture(scope="session")
+def weak(train: Train, vae: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A smaller model on the same latents, with a text encoder and sizes of its own."""
+    folder = tmp_path_factory.mktemp("weak")
+    train(
+        folder, *DIT, *LEARN, f"representation.autoencoder={vae}", "trainer.max_steps=1",
+        "model.width=16", "text_encoder.dim=8", "objective=v", "objective/path=rectified",
+    )  # fmt: skip
+    return folder
+
+
+def test_autoguidance_tells_the_weak_model_in_its_own_words(model: Generator, weak: Path) -> None:
+    guidance = Autoguidance(str(weak), 2.0)
+    clips = model.generate(PROMPTS, 1.5, 0, SAMPLER, guidance)
+    other = model.companions[str(weak)]
+    known = [each.condition(["a flute"], 12000, {})["text_pooled"].dim for each in (model, other)]
+    assert known == [16, 8]
+    # D_weak + 2 (D - D_weak), by hand on one evaluation.
+    shape = (1, model.representation.channels, 1, model.representation.frames(12000))
+    z, t = torch.randn(shape), torch.full((1,), 0.5)
+    x_0 = [
+        each.denoiser(z, t, each.condition(["a flute"], 12000, {})).x_0 for each in (model, other)
+    ]
+    heard = []
+
+    class Listening(Euler):
+        def __call__(self, denoise, *rest):
+            heard.append(denoise(z, t).x_0)
+            return super().__call__(denoise, *rest)
+
+    model.generate(["a flute"], 1.5, 0, Listening(1), guidance)
+    torch.testing.assert_close(heard[0], 2 * x_0[0] - x_0[1])
+    plain = model.generate(PROMPTS, 1.5, 0, SAMPLER, Unguided())
+    assert not any(same(one, two) for one, two in zip(clips, plain, strict=True))
+
+
+def test_a_weak_model_of_other_latents_is_refused(
+    model: Generator, train: Train, vae: Path, dit: Path, tmp_path: Path
+) -> None:
+    stored = torch.load(dit, weights_only=True)
+    name = next(name for name in stored["state_dict"] if name.endswith("analysis.weight"))
+    stored["state_dict"][name] = stored["state_dict"][name] * 1.01
+    torch.save(stored, tmp_path / "other.ckpt")
+    lines = {
+        str(tmp_path / "other.ckpt"): "was trained on another autoencoder than .*/alone.ckpt",
+        str(vae): "is an autoencoder checkpoint",
+        "no/where": "does not exist",
+    }
+    for ckpt, line in lines.items():
+        with pytest.raises(UserError, match=rf"^guidance\.ckpt={ckpt} {line}") as caught:
+            model.generate(["x"], 1.5, sampler=SAMPLER, guidance=Autoguidance(ckpt))
+        assert "\n" not in str(caught.value)
+    assert not model.companions
+
+
+# ---- negative prompts ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "guidance", [Unguided(), ClassifierFree(1.0), APG(1.0), Autoguidance("none")],
+    ids=lambda guidance: type(guidance).__name__,
+)  # fmt: skip
+def test_a_negative_prompt_that_guidance_does_not_use(model: Generator, guidance: Guidance) -> None:
+    with pytest.raises(UserError, match=r"^negative_prompt= has no effect on this guidance: use"):
+        model.generate(["x"], 1.5, sampler=SAMPLER, guidance=guidance, negative="drums")
+
+
+def test_a_negative_prompt_for_a_model_that_reads_no_text(model: Generator) -> None:
+    model.conditioners = Conditioners()
+    with pytest.raises(UserError, match=r"^negative_prompt= has no effect on this model"):
+        model.generate(["x"], 1.5, sampler=SAMPLER, negative="drums")
+
+
+# ---- the rest --------------------------------------------------------------------------------
 
 
 def test_progress_counts_all_clips(model: Generator) -> None:

@@ -13,13 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from glissando.conditioners import Conditioners
+from glissando.condition import Condition
+from glissando.conditioners import Conditioners, TextConditioner
 from glissando.conditioning.keep import keeping
 from glissando.diffusion.denoiser import Denoiser
+from glissando.editing import Edit, edit
 from glissando.errors import UserError
-from glissando.guidance import ClassifierFree, Guidance
+from glissando.guidance import ClassifierFree, Companion, Guidance
 from glissando.representations.base import Representation
 from glissando.samplers.base import Sampler
+from glissando.samplers.editing import inpaint
 from glissando.samplers.euler import Euler
 from glissando.samplers.noise import ClipNoise
 
@@ -42,7 +45,7 @@ class Generator:
 
     ``window`` is the length in seconds of the clips it was trained on; ``seen`` maps numeric
     attributes to the range they had in training, because a number outside it means nothing to
-    the model.
+    the model. ``companions`` are the other models that guidance has asked for, by name.
     """
 
     representation: Representation
@@ -51,6 +54,7 @@ class Generator:
     window: float | None = None
     seen: Mapping[str, Sequence[float]] = field(default_factory=dict)
     name: str = ""
+    companions: dict[str, Generator] = field(default_factory=dict, repr=False)
 
     @property
     def device(self) -> torch.device:
@@ -60,7 +64,7 @@ class Generator:
     def generate(
         self,
         prompts: Sequence[str],
-        seconds: float = 6.0,
+        seconds: float | None = None,
         seed: int = 0,
         sampler: Sampler | None = None,
         guidance: Guidance | None = None,
@@ -70,25 +74,41 @@ class Generator:
         init: Tensor | None = None,
         strength: float = 1.0,
         progress: Progress | None = None,
+        make: Sequence[tuple[float, float]] | None = None,
     ) -> list[Generated]:
         """One clip a prompt; clip i has the seed ``seed + i``.
 
         Args:
             prompts: captions; "" is the unconditional model.
-            seconds: length of the clips; what the model makes beyond it is cut off.
+            seconds: length of the clips, by default that of ``init`` or 6; what the model makes
+                beyond it is cut off.
             sampler, guidance: Euler of 50 steps and classifier-free guidance 4 by default.
             negative: what guidance moves away from, in place of the empty caption.
             batch_size: clips at once on a GPU. On a processor clips go one by one, which makes
                 a clip the same to the bit whatever surrounds it.
             attributes: further conditions, such as {"bpm": 90}.
-            init: waveform (A, L) to start from, at ``strength`` in [0, 1] (see ``Sampler``).
+            init: waveform (A, L) to start from, at ``strength`` in [0, 1] (see ``Sampler``), cut
+                or followed by silence to the length of the clips.
             progress: called with (steps done, steps in all).
+            make: spans (from, to) in seconds of ``init``. They are made anew and the rest of the
+                waveform is kept, but for a cross-fade of ``editing.FADE`` beside each span; what
+                lies beyond ``init`` is made as well, so that ``[]`` continues it.
 
-        Raises UserError for a length that is not positive, and where sampling diverged.
+        Raises UserError for a length that is not positive, for spans that do not fit (see
+        ``editing.edit``), for a negative prompt that nothing reads, and where sampling diverged.
         """
+        rate = self.representation.sample_rate
+        if seconds is None:
+            seconds = 6.0 if init is None else init.shape[-1] / rate
         if not 0 < seconds < float("inf"):
             raise UserError(f"seconds must be above 0 and finite, not {seconds}")
         sampler, guidance = sampler or Euler(), guidance or ClassifierFree()
+        self._check_negative(negative, guidance)
+        asked = max(1, round(seconds * rate))
+        # A model trained on windows makes whole windows: shorter clips are cut from one.
+        length = max(asked, round((self.window or 0) * rate))
+        change = None if make is None else edit(init, make, asked, rate, strength)
+        start = None if init is None else self._latent(init, length)
         chunk = 1 if self.device.type == "cpu" else batch_size
         total, done = sampler.steps * len(prompts), 0
         clips: list[Generated] = []
@@ -101,43 +121,85 @@ class Generator:
                     progress(before + sampler.steps * rows * now // of, total)
 
             waves = self._batch(
-                some, seeds, seconds, sampler, guidance, negative, attributes or {}, init,
-                strength, step,
-            )  # fmt: skip
+                some, seeds, length, sampler, guidance, negative, attributes or {}, start,
+                strength, change, step,
+            )[..., :asked]  # fmt: skip
             done += sampler.steps * len(some)
+            if change is not None:
+                waves = change.splice(waves)
             for wave, prompt, own in zip(waves, some, seeds, strict=True):
                 facts = {"seed": own, "seconds": seconds, "negative_prompt": negative}
-                clips.append(Generated(wave, self.representation.sample_rate, prompt, facts))
+                clips.append(Generated(wave, rate, prompt, facts))
         return clips
 
     def _batch(
-        self, prompts: list[str], seeds: list[int], seconds: float, sampler: Sampler,
+        self, prompts: list[str], seeds: list[int], length: int, sampler: Sampler,
         guidance: Guidance, negative: str | None, attributes: Mapping[str, Any],
-        init: Tensor | None, strength: float, progress: Progress,
+        start: Tensor | None, strength: float, change: Edit | None, progress: Progress,
     ) -> Tensor:  # fmt: skip
-        """Waveforms (B, A, L) of one batch."""
-        representation, rate = self.representation, self.representation.sample_rate
-        asked = max(1, round(seconds * rate))
-        # A model trained on windows makes whole windows: shorter clips are cut from one.
-        length = max(asked, round((self.window or 0) * rate))
-        frames = representation.frames(length)
-        rows = [{**self._timing(length / rate), **attributes, "caption": p} for p in prompts]
-        condition = self.conditioners(rows, frames=frames).move(self.device)
+        """Waveforms (B, A, length) of one batch; ``start`` is (1, C, F, T)."""
+        representation, path = self.representation, self.denoiser.path
+        condition = self.condition(prompts, length, attributes)
         negatives = None if negative is None else [negative] * len(prompts)
         null = self.conditioners.null(len(prompts), negatives, like=condition).move(self.device)
-        shape = (representation.channels, representation.freqs, frames)
+
+        def companion(name: str) -> Companion:
+            other = self.companion(name)
+            return Companion(other.denoiser, other.condition(prompts, length, attributes))
+
+        denoise = guidance.bind(companion)(self.denoiser, condition, null)
+        shape = (representation.channels, representation.freqs, representation.frames(length))
         noise = ClipNoise(seeds, shape, self.device)
-        start = None
-        if init is not None:
-            wave = torch.nn.functional.pad(init, (0, max(0, length - init.shape[-1])))[..., :length]
-            z = representation.normalize(representation.encode(wave[None].to(self.device)))
-            start = z.expand(len(prompts), *shape)
+        if start is not None:
+            start = start.expand(len(prompts), *shape)
+            if change is not None:
+                make = change.frames(representation.hop, shape[-1])
+                denoise = inpaint(denoise, path, start, make)
         with keeping():
-            z = sampler(
-                guidance(self.denoiser, condition, null), self.denoiser.path, noise(), noise,
-                progress, start, strength,
-            )  # fmt: skip
-        return representation.decode(representation.denormalize(z), length)[..., :asked].cpu()
+            z = sampler(denoise, path, noise(), noise, progress, start, strength)
+        return representation.decode(representation.denormalize(z), length).cpu()
+
+    def condition(
+        self, prompts: Sequence[str], length: int, attributes: Mapping[str, Any]
+    ) -> Condition:
+        """What this model is told of clips of ``length`` samples."""
+        timing = self._timing(length / self.representation.sample_rate)
+        rows = [{**timing, **attributes, "caption": prompt} for prompt in prompts]
+        return self.conditioners(rows, self.representation.frames(length)).move(self.device)
+
+    def companion(self, name: str) -> Generator:
+        """Another checkpoint on these latents, read once; ``name`` as in ``load``.
+
+        Raises UserError, naming guidance.ckpt=, where there is none or it has other latents.
+        """
+        if name not in self.companions:
+            flag = "guidance.ckpt"
+            other = load(name, str(self.device), flag)
+            a, b = (model.representation.state_dict() for model in (self, other))
+            if a.keys() != b.keys() or not all(torch.equal(a[key], b[key]) for key in a):
+                raise UserError(
+                    f"{flag}={name} was trained on another autoencoder than {self.name}: give one "
+                    "with the same representation.autoencoder="
+                )
+            other.representation = self.representation  # held once
+            self.companions[name] = other
+        return self.companions[name]
+
+    def _latent(self, wave: Tensor, length: int) -> Tensor:
+        """(A, L), cut or followed by silence to ``length`` -> normalized (1, C, F, T)."""
+        wave = torch.nn.functional.pad(wave, (0, length - wave.shape[-1]))
+        return self.representation.normalize(self.representation.encode(wave[None].to(self.device)))
+
+    def _check_negative(self, negative: str | None, guidance: Guidance) -> None:
+        if not (negative or "").strip():  # blank, it is the empty caption
+            return
+        if not guidance.uses_null:
+            raise UserError(
+                "negative_prompt= has no effect on this guidance: use guidance=cfg with a "
+                "guidance.scale above 1, or leave negative_prompt= out"
+            )
+        if not any(isinstance(part, TextConditioner) for part in self.conditioners.parts.values()):
+            raise UserError("negative_prompt= has no effect on this model: it reads no text")
 
     def _timing(self, seconds: float) -> dict[str, float]:
         """seconds_start and seconds_total, kept inside what training has shown."""
@@ -148,21 +210,21 @@ class Generator:
         return timing
 
 
-def load(name: str = "demo", device: str = "auto") -> Generator:
+def load(name: str = "demo", device: str = "auto", flag: str = "ckpt") -> Generator:
     """The model of a checkpoint: a shipped name, ``last``, a run folder or a file.
 
-    ``device`` "auto" is the GPU where there is one. Raises UserError when it is not there, is not
-    a diffusion model, or cannot be read.
+    ``device`` "auto" is the GPU where there is one. Raises UserError, naming ``flag``, when it is
+    not there, is not a diffusion model, or cannot be read.
     """
     from glissando.build import complete, denoising, rebuilt
     from glissando.checkpoints.files import locate, read
     from glissando.cli.conf import pretrained_dir
 
-    stored = read(locate(name, pretrained_dir()))
+    stored = read(locate(name, pretrained_dir(), flag=flag))
     if stored.kind != "diffusion":
         raise UserError(
-            f"ckpt={name} is an {stored.kind} checkpoint, which makes no music by itself: train a "
-            f"model on it (python train.py model=dit representation.autoencoder={name})"
+            f"{flag}={name} is an {stored.kind} checkpoint, which makes no music by itself: train "
+            f"a model on it (python train.py model=dit representation.autoencoder={name})"
         )
     representation = rebuilt(stored.facts["representation"])
     parts = denoising(stored.facts["config"], representation)

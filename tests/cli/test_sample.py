@@ -20,6 +20,9 @@ from PIL import Image
 import glissando
 from glissando.audio import read_audio
 from glissando.checkpoints.instantiate import instantiate
+from glissando.cli.sample import spans_of
+from glissando.editing import FADE
+from glissando.errors import UserError
 from glissando.examples import EXAMPLES
 from glissando.gallery import write
 from glissando.generation import load
@@ -299,3 +302,137 @@ def test_init_audio_that_is_none(sample: Sample) -> None:
     refused(sample("prompt=a", "init_audio=no.wav"), "no.wav: no such audio file")
     Path("no.wav").write_text("not audio")
     refused(sample("prompt=a", "init_audio=no.wav"), "no.wav: cannot be read as audio")
+
+
+# ---- a part made anew, and going on ----------------------------------------------------------
+
+FADED = round(FADE * RATE)
+
+
+def remade(told: dict[str, Any], folder: Path) -> bytes:
+    """The wav that the Python interface makes of what a json tells."""
+    sound, _ = read_audio(told.get("init_audio") or told["extend"], RATE, 1)
+    clips = load(told["file"], "cpu").generate(
+        [told["prompt"]], told["seconds"], told["seed"], instantiate(told["sampler"]),
+        instantiate(told["guidance"]), told["negative_prompt"], init=torch.from_numpy(sound),
+        strength=told.get("strength", 1.0),
+        make=spans_of(told["inpaint"]) if "inpaint" in told else [],
+    )  # fmt: skip
+    write(folder, clips)
+    return clip(folder)
+
+
+def test_a_part_is_made_anew_and_the_rest_kept(sample: Sample, recording: Path) -> None:
+    said = sample(
+        "prompt=a flute", f"init_audio={recording}", "inpaint=[0.1-0.15, .3-0.4]",
+        "sampler.steps=3", "n=2", "seed=5", "out=clips",
+    )  # fmt: skip
+    assert said.status == 0, said.err
+    told = [facts(Path("clips"), number) for number in (0, 1)]
+    sound, _ = read_audio(recording, RATE, 1)
+    heard = [soundfile.read(f"clips/{number:03}.wav")[0] for number in (0, 1)]
+    kept = np.ones(sound.shape[1], bool)
+    for begin, end in ((800, 1200), (2400, 3200)):
+        kept[begin - FADED : end + FADED] = False
+    for wave in heard:
+        assert wave.shape == kept.shape  # as long as the recording
+        np.testing.assert_allclose(wave[kept], sound[0, kept], atol=1 / 32768)
+        assert np.abs(wave - sound[0])[~kept].max() > 0.01
+    np.testing.assert_array_equal(heard[0][kept], heard[1][kept])
+    assert np.abs(heard[0] - heard[1]).max() > 0.01
+    for one in told:
+        assert (one["init_audio"], one["inpaint"]) == (str(recording), "[0.1-0.15, .3-0.4]")
+        assert (one["strength"], one["seconds"]) == (1.0, 0.5)
+    assert remade(told[1], Path("again")) == clip(Path("clips"), 1)
+
+
+def test_a_sound_goes_on(sample: Sample, recording: Path) -> None:
+    said = sample("prompt=a flute", f"extend={recording}", "seconds=2", "sampler.steps=3",
+                  "out=clips")  # fmt: skip
+    assert said.status == 0, said.err
+    told, (wave, _) = facts(Path("clips")), soundfile.read("clips/000.wav")
+    assert len(wave) == 2 * RATE  # more than the window of 1.5 s
+    sound = read_audio(recording, RATE, 1)[0][0, :-FADED]
+    np.testing.assert_allclose(wave[: len(sound)], sound, atol=1 / 32768)
+    assert np.abs(wave[RATE // 2 :]).max() > 0.01
+    assert (told["extend"], told["seconds"]) == (str(recording), 2)
+    assert "strength" not in told
+    assert remade(told, Path("again")) == clip(Path("clips"))
+
+
+def test_variations_are_as_long_as_their_sound(sample: Sample, recording: Path) -> None:
+    said = sample("prompt=a flute", f"init_audio={recording}", "n=2", "sampler.steps=3",
+                  "out=clips")  # fmt: skip
+    assert said.status == 0, said.err
+    assert soundfile.info("clips/001.wav").frames == RATE // 2
+    assert facts(Path("clips"))["strength"] == 0.6
+    assert clip(Path("clips"), 0) != clip(Path("clips"), 1)
+
+
+@pytest.mark.parametrize(("arguments", "line"), [
+    (["inpaint=0.1-0.2"], "inpaint= needs init_audio="),
+    (["extend=in.wav", "init_audio=in.wav"], "give init_audio= or extend=, not both"),
+    (["extend=in.wav", "seconds=2", "inpaint=0.1-0.2"], "inpaint= needs init_audio="),
+    (["extend=in.wav"], "extend= needs seconds="),
+    (["extend=in.wav", "seconds=0.5"],
+     "extend= has nothing to add: the sound is 0.5 s long and seconds=, the length of the result, "
+     "is 0.5"),
+    (["extend=in.wav", "seconds=2", "strength=0.5"], "strength= needs init_audio="),
+    (["strength=0.5"], "strength= needs init_audio="),
+    (["init_audio=in.wav", "strength=much"], "strength must be a number, not much"),
+    (["seconds=long"], "seconds must be a number, not long"),
+    (["seconds=true"], "seconds must be a number, not True"),
+    (["init_audio=in.wav", "inpaint=0.1-0.9"],
+     "inpaint=0.1-0.9 is not inside the clip, 0.5 s long"),
+    (["init_audio=in.wav", "inpaint=0.3-0.2"], "inpaint=0.3-0.2 is empty"),
+    (["init_audio=in.wav", "inpaint=[0.1-0.3,0.2-0.4]"],
+     "inpaint=0.1-0.3 and inpaint=0.2-0.4 overlap"),
+    (["init_audio=in.wav", "inpaint="], "inpaint= is no span from-to in seconds: write inpaint=2"),
+    (["init_audio=in.wav", "inpaint=[]"], "inpaint= is no span"),
+])  # fmt: skip
+def test_an_edit_that_cannot_be_is_one_line(
+    sample: Sample, arguments: list[str], line: str
+) -> None:
+    soundfile.write("in.wav", np.zeros(RATE // 2), RATE)
+    refused(sample("prompt=a", "out=clips", *arguments), line)
+    assert not list(Path().glob("**/*.json"))
+
+
+@pytest.mark.parametrize("text", [
+    "", "1", "0.1-", "-0.2", "-0.1-0.2", "a-b", "0.1-0.2-0.3", "0.1:0.2", "0.1\u20130.2",
+    "[0.1-0.2,]", "[[0.1-0.2]]", "nan-1", "0.1-inf", "1e1-20", "0.1-0.2 0.3-0.4",
+])  # fmt: skip
+def test_what_is_no_span_of_seconds(text: str) -> None:
+    with pytest.raises(UserError, match=r"^inpaint=.* is no span from-to in seconds: write "):
+        spans_of(text)
+
+
+@pytest.mark.parametrize("text", [
+    "2.0-4.5,7-8", "[2.0-4.5,7-8]", " [ 2 - 4.5 , 7.-8.0 ] ", ["2.0-4.5", "7-8"],
+])  # fmt: skip
+def test_spans_of_seconds(text: str | list[str]) -> None:
+    assert spans_of(text) == [(2.0, 4.5), (7.0, 8.0)]
+
+
+# ---- guidance by a second model --------------------------------------------------------------
+
+
+def test_autoguidance_wants_a_checkpoint_and_remembers_which(sample: Sample, dit: Path) -> None:
+    refused(sample("prompt=a", "guidance=autoguidance"), "guidance.ckpt has no value yet: set")
+    said = sample("prompt=a", "guidance=autoguidance", "guidance.ckpt=no/where")
+    refused(said, "guidance.ckpt=no/where does not exist")
+    run = Path("outputs/weak/checkpoints")
+    run.mkdir(parents=True)
+    shutil.copy(dit / "checkpoints" / "last.ckpt", run)
+    said = sample("prompt=a", "guidance=autoguidance", "guidance.ckpt=last", "guidance.scale=3",
+                  "out=guided", *QUICK)  # fmt: skip
+    assert said.status == 0, said.err
+    assert facts(Path("guided"))["guidance"]["ckpt"] == "last"
+    assert facts(Path("guided"))["companions"] == {"last": "outputs/weak/checkpoints/last.ckpt"}
+    assert sample("prompt=a", "guidance=none", "out=plain", *QUICK).status == 0
+    assert clip(Path("guided")) == clip(Path("plain"))  # away from itself: nowhere
+
+
+def test_a_negative_prompt_that_nothing_uses_is_one_line(sample: Sample) -> None:
+    said = sample("prompt=a", "guidance=none", "negative_prompt=drums", *QUICK)
+    refused(said, "negative_prompt= has no effect on this guidance: use guidance=cfg")

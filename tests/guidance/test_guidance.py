@@ -13,7 +13,7 @@ from glissando.diffusion.path_rectified import Rectified
 from glissando.errors import UserError
 from glissando.guidance.apg import APG
 from glissando.guidance.autoguidance import Autoguidance
-from glissando.guidance.base import Unguided
+from glissando.guidance.base import Companion, Unguided
 from glissando.guidance.cfg_plus_plus import CFGPlusPlus
 from glissando.guidance.cfg_zero_star import CFGZeroStar
 from glissando.guidance.classifier_free import ClassifierFree
@@ -197,21 +197,60 @@ def test_apg_without_its_additions_is_classifier_free():
             APG(**bad)
 
 
-def test_autoguidance_moves_away_from_the_weak_one():
+class Weak(Net):
+    def forward(self, z, noise, condition, mask=None):
+        return 0.5 * super().forward(z, noise, condition, mask)
+
+
+def autoguided(weak, known, **options):
+    """Bound to a weak model that is told ``known`` of the clips."""
+    return Autoguidance("weak", **options).bind(lambda ckpt: {"weak": Companion(weak, known)}[ckpt])
+
+
+def test_autoguidance_moves_away_from_the_weak_one_in_its_own_words():
     denoiser, z, t = setting()
-
-    class Weak(Net):
-        def forward(self, z, noise, condition, mask=None):
-            return 0.5 * super().forward(z, noise, condition, mask)
-
-    weak = Denoiser(Weak(), denoiser.path, V())
-    ours = Autoguidance(weak, 2.0)(denoiser, KEPT, DROPPED)(z, t)
-    good, bad = denoiser(z, t, KEPT), weak(z, t, KEPT)
-    torch.testing.assert_close(ours.x_0, 2 * good.x_0 - bad.x_0)
-    torch.testing.assert_close(ours.eps, 2 * good.eps - bad.eps)
+    weak = Denoiser(Weak(), denoiser.path, V())  # another parameterization is no matter
+    ours = autoguided(weak, DROPPED, scale=2.5)(denoiser, KEPT, DROPPED)(z, t)
+    good, bad = denoiser(z, t, KEPT), weak(z, t, DROPPED)
+    torch.testing.assert_close(ours.x_0, bad.x_0 + 2.5 * (good.x_0 - bad.x_0))
+    torch.testing.assert_close(ours.eps, bad.eps + 2.5 * (good.eps - bad.eps))
+    torch.testing.assert_close(mix(denoiser.path(t), *ours), z)  # eps fits x_0
     denoiser.network.rows.clear(), weak.network.rows.clear()
-    Autoguidance(weak, 2.0, interval=[-1, 1])(denoiser, KEPT, DROPPED)(z, t + 0.45)
-    assert (denoiser.network.rows, weak.network.rows) == ([B], [])
+    autoguided(weak, KEPT, interval=[-1, 1])(denoiser, KEPT, DROPPED)(z, t + 0.45)
+    autoguided(weak, KEPT, scale=1)(denoiser, KEPT, DROPPED)(z, t)
+    assert (denoiser.network.rows, weak.network.rows) == ([B, B], [])
+
+
+def test_autoguidance_away_from_itself_is_no_guidance():
+    denoiser, z, t = setting()
+    ours = autoguided(denoiser, KEPT, scale=3.0)(denoiser, KEPT, DROPPED)(z, t)
+    assert torch.equal(ours.x_0, denoiser(z, t, KEPT).x_0)
+    assert torch.equal(ours.eps, denoiser(z, t, KEPT).eps)
+
+
+def test_autoguidance_wants_one_path_and_is_bound_anew():
+    denoiser, *_ = setting()
+    other = Denoiser(Weak(), Cosine(), V())
+    with pytest.raises(UserError, match=r"guidance\.ckpt: weak was trained on another path"):
+        autoguided(other, KEPT)(denoiser, KEPT, DROPPED)
+    free = Autoguidance("weak")
+    free.bind(lambda _: Companion(other, KEPT))
+    with pytest.raises(ValueError, match="bind"):  # binding leaves it as it was
+        free(denoiser, KEPT, DROPPED)
+
+
+@pytest.mark.parametrize(
+    "guidance",
+    [*ALL, ClassifierFree(1.0), APG(1.0), CFGPlusPlus(1.0)],
+    ids=lambda g: type(g).__name__,
+)
+def test_who_uses_the_null_says_so(guidance):
+    """What a negative prompt is refused by."""
+    denoiser, z, t = setting()
+    one, two = (guidance(denoiser, KEPT, null)(z, t) for null in (DROPPED, condition(-0.1, 0.7)))
+    same = torch.equal(one.x_0, two.x_0) and torch.equal(one.eps, two.eps)
+    assert guidance.uses_null is not same
+    assert guidance.bind(pytest.fail) is guidance
 
 
 def test_a_negative_prompt_is_just_another_null_of_another_length():

@@ -2,52 +2,46 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from glissando.cli.progress import Bar, say
 from glissando.errors import UserError
+from glissando.progress import Bar, say
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from glissando.generation import Generator
+
+_SPAN = re.compile(r"\s*(\d+\.?\d*|\.\d+)\s*-\s*(\d+\.?\d*|\.\d+)\s*")
 
 
 def sample(cfg: DictConfig) -> None:
     """Generates what ``cfg`` asks for and writes it to ``cfg.out`` or the run folder."""
+    settings = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    assert isinstance(settings, dict)
+    _check_numbers(settings)
+    make, strength = edit_of(settings)
     prompts = prompts_of(cfg.prompt, cfg.prompt_file)
-    for name in ("n", "seed"):
-        if not isinstance(cfg[name], int):
-            raise UserError(f"{name} must be a whole number, not {cfg[name]}")
-    if cfg.n < 1:
-        raise UserError(f"n must be at least 1, not {cfg.n}")
-    from glissando.audio import read_audio
     from glissando.checkpoints.instantiate import instantiate
     from glissando.gallery import write
     from glissando.generation import Generated, load
 
-    model = load(cfg.ckpt, cfg.device)
-    init = None
-    if cfg.init_audio is not None:
-        import torch
-
-        representation = model.representation
-        wave, _ = read_audio(
-            Path(cfg.init_audio).expanduser(),
-            representation.sample_rate,
-            representation.audio_channels,
-        )
-        init = torch.from_numpy(wave)
-    settings = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(settings, dict)
     sampler, guidance = instantiate(settings["sampler"]), instantiate(settings["guidance"])
+    model = load(cfg.ckpt, cfg.device)
+    init = _sound(cfg.init_audio or cfg.extend, model)
     folder = _folder(cfg.out or HydraConfig.get().runtime.output_dir)
     every = [prompt for prompt in prompts for _ in range(cfg.n)]
     with Bar(f"sampling {len(every)} clips", sampler.steps * len(every)) as bar:
         clips = model.generate(
             every, cfg.seconds, cfg.seed, sampler, guidance, cfg.negative_prompt, cfg.batch_size,
-            settings["attributes"], init, cfg.strength, lambda done, _: bar.update(done),
+            settings["attributes"], init, strength, lambda done, _: bar.update(done), make,
         )  # fmt: skip
-    recipe = _recipe(settings, model.name)
+    recipe = _recipe({**settings, "strength": strength}, model)
     clips = [
         Generated(clip.wave, clip.sample_rate, clip.prompt, {**clip.facts, **recipe})
         for clip in clips
@@ -57,6 +51,70 @@ def sample(cfg: DictConfig) -> None:
     for path, clip in zip(written, clips, strict=True):
         say(f"{path}  {clip.prompt}")
     say(f"listen: {folder / 'index.html'}")
+
+
+def _check_numbers(settings: dict[Any, Any]) -> None:
+    for name in ("n", "seed"):
+        if not isinstance(settings[name], int):
+            raise UserError(f"{name} must be a whole number, not {settings[name]}")
+    for name in ("seconds", "strength"):
+        if type(settings[name]) not in (int, float, type(None)):
+            raise UserError(f"{name} must be a number, not {settings[name]}")
+    if settings["n"] < 1:
+        raise UserError(f"n must be at least 1, not {settings['n']}")
+
+
+def edit_of(settings: dict[Any, Any]) -> tuple[list[tuple[float, float]] | None, float]:
+    """What of ``init_audio`` or ``extend`` is made anew, as ``generate`` takes it: make, strength.
+
+    Raises UserError for keys that do not go together and for spans that cannot be read.
+    """
+    given = {name for name in ("init_audio", "inpaint", "extend") if settings[name] is not None}
+    strength = settings["strength"]
+    if given >= {"init_audio", "extend"}:
+        raise UserError("give init_audio= or extend=, not both")
+    if "inpaint" in given and "init_audio" not in given:
+        raise UserError("inpaint= needs init_audio=, the sound of which it makes a part anew")
+    if strength is not None and "init_audio" not in given:
+        raise UserError("strength= needs init_audio=, the sound that it starts from")
+    if "extend" in given:
+        if settings["seconds"] is None:
+            raise UserError("extend= needs seconds=, the length of the result with its beginning")
+        return [], 1.0
+    if "inpaint" in given:
+        return spans_of(settings["inpaint"]), 1.0 if strength is None else strength
+    return None, 0.6 if strength is None else strength
+
+
+def spans_of(inpaint: Any) -> list[tuple[float, float]]:
+    """(from, to) in seconds of ``2.0-4.5`` or ``[2.0-4.5,7-8]``, as text or as a list of texts.
+
+    Raises UserError when there is none or one cannot be read.
+    """
+    text = ",".join(map(str, inpaint)) if isinstance(inpaint, list) else str(inpaint).strip()
+    if text.startswith("[") and text.endswith("]"):
+        text = text[1:-1]
+    matches = [_SPAN.fullmatch(part) for part in text.split(",")]
+    spans = [(float(match[1]), float(match[2])) for match in matches if match]
+    if len(spans) < len(matches):
+        raise UserError(
+            f"inpaint={text} is no span from-to in seconds: write inpaint=2.0-4.5 or "
+            "inpaint=[2.0-4.5,7-8]"
+        )
+    return spans
+
+
+def _sound(file: str | None, model: Generator) -> Tensor | None:
+    """The audio file at the model's rate and channels, (A, L)."""
+    if file is None:
+        return None
+    import torch
+
+    from glissando.audio import read_audio
+
+    form = model.representation
+    wave, _ = read_audio(Path(file).expanduser(), form.sample_rate, form.audio_channels)
+    return torch.from_numpy(wave)
 
 
 def prompts_of(prompt: Any, prompt_file: Any) -> list[str]:
@@ -101,12 +159,14 @@ def _folder(out: str) -> Path:
     return folder
 
 
-def _recipe(settings: dict[Any, Any], model: str) -> dict[str, Any]:
+def _recipe(settings: dict[Any, Any], model: Generator) -> dict[str, Any]:
     """What besides prompt and seed decides a clip, for its json."""
     from glissando import __version__
 
-    kept = ("sampler", "guidance", "attributes", "init_audio")
+    kept = ("sampler", "guidance", "attributes", "init_audio", "inpaint", "extend")
     recipe = {name: settings[name] for name in kept if settings[name]}
     if settings["init_audio"] is not None:
         recipe["strength"] = settings["strength"]
-    return {"ckpt": str(settings["ckpt"]), "file": model, **recipe, "glissando": __version__}
+    if model.companions:
+        recipe["companions"] = {name: other.name for name, other in model.companions.items()}
+    return {"ckpt": str(settings["ckpt"]), "file": model.name, **recipe, "glissando": __version__}

@@ -39,6 +39,10 @@ class APG(Guidance):
         self.scale, self.parallel_share = scale, parallel_share
         self.momentum, self.norm, self.interval = momentum, norm, Interval(interval)
 
+    @property
+    def uses_null(self) -> bool:
+        return self.scale != 1
+
     def __call__(
         self,
         denoiser: Denoiser,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,11 +17,31 @@ from glissando.diffusion.path import spread
 from glissando.errors import UserError
 
 
+class Companion(NamedTuple):
+    """Another model, and the clips at hand as its own conditioners describe them."""
+
+    denoiser: Denoiser
+    condition: Condition
+
+
 class Guidance(ABC):
     """``guidance(denoiser, condition, null)`` -> ``denoise``.
 
     ``null`` is the condition to move away from: the empty one, or that of a negative prompt.
     """
+
+    @property
+    def uses_null(self) -> bool:
+        """Whether ``null``, and so a negative prompt, has any effect."""
+        return True
+
+    def bind(self, companion: Callable[[str], Companion]) -> Guidance:
+        """This guidance for the clips at hand; ``companion(ckpt)`` is another model for them.
+
+        Those that need no other model are themselves for all clips.
+        """
+        del companion
+        return self
 
     @abstractmethod
     def __call__(
@@ -35,6 +56,10 @@ class Guidance(ABC):
 
 class Unguided(Guidance):
     """The condition alone: one evaluation, ``null`` unused."""
+
+    @property
+    def uses_null(self) -> bool:
+        return False
 
     def __call__(
         self,

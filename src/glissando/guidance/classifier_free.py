@@ -35,6 +35,10 @@ class ClassifierFree(Guidance):
             raise UserError(f"guidance.rescale must be between 0 and 1, not {rescale}")
         self.scale, self.rescale, self.interval = scale, rescale, Interval(interval)
 
+    @property
+    def uses_null(self) -> bool:
+        return self.scale != 1
+
     def __call__(
         self,
         denoiser: Denoiser,
