@@ -26,12 +26,18 @@ from glissando.training.data import Clips
 
 @dataclass
 class Run:
-    """What a training stage needs: the module, its data, what its checkpoints say."""
+    """What a training stage needs: the module, its data, what its checkpoints say.
+
+    Built before any data is there, so that what is wrong is refused at once; ``prepare`` then makes
+    the data, which may take long, and tells ``module``, ``data`` and ``facts`` what they want to
+    know of it.
+    """
 
     module: Any
     data: Clips
     kind: str
     representation: dict[str, Any]
+    prepare: Callable[[], None]
     warm_start: Callable[[], None] | None = None
     notes: list[str] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
@@ -40,6 +46,13 @@ class Run:
 def plain(cfg: Any) -> Any:
     """A config as resolved plain containers, as checkpoints store it."""
     return OmegaConf.to_container(cfg, resolve=True) if OmegaConf.is_config(cfg) else cfg
+
+
+def whole_number(cfg: DictConfig, key: str, least: int) -> None:
+    """Raises UserError, naming ``key``, if its value is no whole number from ``least`` on."""
+    value = OmegaConf.select(cfg, key)
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise UserError(f"{key} must be a whole number from {least} on, not {value}")
 
 
 # ---- data ---------------------------------------------------------------------------------
@@ -54,6 +67,8 @@ def prepared(cfg: DictConfig, again: bool = False, overwrite: bool = False) -> P
     from glissando.datasets.dataset_folder import is_prepared
     from glissando.datasets.prepare import prepare
 
+    whole_number(cfg, "prepare.workers", 1)
+    whole_number(cfg, "prepare.samples_per_shard", 1)
     source = instantiate(cfg.data)
     root = cfg.prepare.shards
     if root is None:
@@ -66,18 +81,27 @@ def prepared(cfg: DictConfig, again: bool = False, overwrite: bool = False) -> P
     return Path(root)
 
 
-def encoded(root: Path, representation: Autoencoder) -> Path:
-    """The latents of a prepared dataset under one representation, encoded now if missing."""
-    from glissando.datasets.latents import encode_dataset
+def encoder(cfg: DictConfig) -> Autoencoder:
+    """The representation that ``representation=`` asks for, able to encode what ``data=`` makes.
 
+    Raises UserError where it is not, before there is any data.
+    """
+    representation = instantiate(cfg.representation)
     if not representation.measured:
         raise UserError(
             "the autoencoder has no latent statistics: its training never reached a validation; "
             "train it on (python train.py model=vae ckpt=…)"
         )
+    _same("data.sample_rate", cfg.data.sample_rate, representation.sample_rate)
+    _same("data.channels", cfg.data.channels, representation.audio_channels)
+    return representation
+
+
+def encoded(root: Path, representation: Autoencoder) -> Path:
+    """The latents of a prepared dataset under one representation, encoded now if missing."""
+    from glissando.datasets.latents import encode_dataset
+
     facts = read_dataset(root)
-    _same("data.sample_rate", facts["sample_rate"], representation.sample_rate)
-    _same("data.channels", facts["channels"], representation.audio_channels)
     mark = representation.fingerprint()
     out = Path("data/latents") / f"{root.name}-{mark}"
     if not _encoded_from(out, facts["fingerprint"]):
@@ -111,9 +135,10 @@ def _same(flag: str, data: int, wanted: int) -> None:
         )
 
 
-def _clips(cfg: DictConfig, root: Path, valid_seconds: float | None = None) -> Clips:
+def _clips(cfg: DictConfig, valid_seconds: float | None = None) -> Clips:
+    """The data module of ``loader=``, without its folder until that is there."""
     return Clips(
-        str(root), seed=cfg.seed, valid_seconds=valid_seconds,
+        "", seed=cfg.seed, valid_seconds=valid_seconds,
         **{str(key): value for key, value in plain(cfg.loader).items()},
     )  # fmt: skip
 
@@ -176,28 +201,36 @@ def autoencoder(cfg: DictConfig) -> Run:
     """``model=vae``: a raw-audio autoencoder on waveform crops."""
     from glissando.training.autoencoder import AutoencoderModule
 
-    root = prepared(cfg)
-    facts = read_dataset(root)
-    network = {**plain(cfg.model), "audio_channels": facts["channels"], "_partial_": False}
+    whole_number(cfg, "vae.accumulate", 1)
+    if cfg.trainer.accumulate_grad_batches != 1 or cfg.trainer.gradient_clip_val is not None:
+        raise UserError(
+            "an autoencoder's module optimizes by itself: set vae.accumulate= and vae.clip= in "
+            "place of trainer.accumulate_grad_batches= and trainer.gradient_clip_val="
+        )
+    channels, sample_rate = cfg.data.channels, cfg.data.sample_rate
+    network = {**plain(cfg.model), "audio_channels": channels, "_partial_": False}
     recipe = {
         "_target_": "glissando.representations.autoencoder.Autoencoder",
         "network": network,
-        "sample_rate": facts["sample_rate"],
+        "sample_rate": sample_rate,
     }
     representation = rebuilt(recipe)
     vae = plain(cfg.vae)
     adversary = None
     if cfg.trainer.max_steps < 0 or vae["adversarial_start"] < cfg.trainer.max_steps:
-        adversary = instantiate(cfg.discriminator, audio_channels=facts["channels"])
+        adversary = instantiate(cfg.discriminator, audio_channels=channels)
     module = AutoencoderModule(
         representation,
-        instantiate(cfg.reconstruction, sample_rate=facts["sample_rate"]),
-        instantiate(cfg.optimizer),
+        instantiate(cfg.reconstruction, sample_rate=sample_rate),
+        _optimizer(cfg),
         instantiate(cfg.schedule),
         discriminator=adversary,
         **vae,
     )
-    clips = _clips(cfg, root)
+    clips = _clips(cfg)
+
+    def prepare() -> None:
+        clips.root = str(prepared(cfg))
 
     def warm_start() -> None:
         def waves() -> Iterator[Tensor]:
@@ -206,34 +239,50 @@ def autoencoder(cfg: DictConfig) -> Run:
 
         module.warm_start(waves())
 
-    return Run(module, clips, "autoencoder", recipe, warm_start)
+    return Run(module, clips, "autoencoder", recipe, prepare, warm_start)
 
 
 def diffusion(cfg: DictConfig) -> Run:
     """``model=dit`` and its like: a denoiser on cached latents."""
     from glissando.training.diffusion import DiffusionModule
 
-    root = prepared(cfg)
-    representation = instantiate(cfg.representation)
-    latents = encoded(root, representation)
+    if not 0 <= cfg.diffusion.dropout <= 1:
+        raise UserError(f"diffusion.dropout must be between 0 and 1, not {cfg.diffusion.dropout}")
+    representation = encoder(cfg)
     parts = denoising(plain(cfg), representation)
-    clips = _clips(cfg, latents)
-    attributes = list(clip_attributes(latents))
-    parts.conditioners.warm(attributes)
-    data = {"window": longest(root), "seen": ranges(attributes)}
     module = DiffusionModule(
         representation,
         parts.conditioners,
         parts.denoiser,
         parts.levels,
-        instantiate(cfg.optimizer),
+        _optimizer(cfg),
         instantiate(cfg.schedule),
         dropout=cfg.diffusion.dropout,
-        **data,
     )
-    return Run(
-        module, clips, "diffusion", representation.recipe, notes=parts.notes, facts={"data": data}
-    )
+    clips = _clips(cfg)
+    facts: dict[str, Any] = {}
+    recipe: Any = representation.recipe
+
+    def prepare() -> None:
+        root = prepared(cfg)
+        latents = encoded(root, representation)
+        clips.root = str(latents)
+        attributes = list(clip_attributes(latents))
+        parts.conditioners.warm(attributes)
+        module.window, module.seen = longest(root), ranges(attributes)
+        facts["data"] = {"window": module.window, "seen": module.seen}
+
+    return Run(module, clips, "diffusion", recipe, prepare, notes=parts.notes, facts=facts)
+
+
+def _optimizer(cfg: DictConfig) -> Callable[..., torch.optim.Optimizer]:
+    """``optimizer=``, tried on one weight: what torch would refuse later is refused now."""
+    make = instantiate(cfg.optimizer)
+    try:
+        make([torch.nn.Parameter(torch.zeros(1, 1))])
+    except ValueError as error:
+        raise UserError(f"optimizer: {error}") from None
+    return make
 
 
 @dataclass

@@ -117,7 +117,9 @@ def test_a_flag_that_an_error_names_exists() -> None:
         for root in {command.config for command in COMMANDS.values()}:
             for more in ([], ["data=folder"]) if root != "sample" else ([],):
                 known |= set(leaves(compose(root, more)))
-        known |= set(leaves(compose("train", ["model=vae", "text_encoder=t5"])))
+        for more in (["model=vae", "text_encoder=t5"], ["model=unet"]):
+            known |= set(leaves(compose("train", more)))
+        known |= set(leaves(compose("sample", ["guidance=autoguidance"])))
     flags = set(flags_of_messages())
     assert len(flags) > 20
     assert not {(name, key) for name, key in flags if key not in known}

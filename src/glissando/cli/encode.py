@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from glissando.cli.progress import say
+from glissando.progress import say
 
 
 def encode(cfg: DictConfig) -> None:
     """Encodes the dataset that ``cfg`` asks for and says where the latents are."""
-    from glissando.build import encoded, prepared
-    from glissando.checkpoints.instantiate import instantiate
+    from glissando.build import encoded, encoder, prepared
 
-    root = prepared(cfg, overwrite=cfg.overwrite)
-    say(f"encoded: {encoded(root, instantiate(cfg.representation))}")
+    representation = encoder(cfg)
+    say(f"encoded: {encoded(prepared(cfg, overwrite=cfg.overwrite), representation)}")

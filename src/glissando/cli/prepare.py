@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from glissando.cli.progress import say
+from glissando.progress import say
 
 
 def prepare(cfg: DictConfig) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from glissando.datasets.base import SPLITS
-from glissando.datasets.progress import say
 from glissando.datasets.shards import (
     DATASET,
     FORMAT,
@@ -22,6 +21,7 @@ from glissando.datasets.shards import (
     write_json,
 )
 from glissando.errors import UserError
+from glissando.progress import note
 
 STARTED = "dataset.started.json"
 WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
@@ -39,7 +39,7 @@ def claimed(root: Path) -> Iterator[None]:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                say(f"another process is writing {root}: waiting for it")
+                note(f"another process is writing {root}: waiting for it")
                 fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 

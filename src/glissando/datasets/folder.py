@@ -19,8 +19,8 @@ import soxr
 
 from glissando.datasets.base import SPLITS, Clip, Refused
 from glissando.datasets.captions import Captions
-from glissando.datasets.progress import say
 from glissando.errors import UserError
+from glissando.progress import note
 
 READABLE = {"wav", "flac", "ogg", "oga", "opus", "mp3", "aif", "aiff", "aifc", "au", "caf", "w64"}
 #: Audio that libsndfile does not read: refused by name instead of being passed over.
@@ -109,7 +109,7 @@ class Folder:
         for path, group in groups.items():
             jobs[dealt[group]] += self._windows(path, group)
         if bare := [path for path in files if self.captions.is_bare(path)]:
-            say(
+            note(
                 f"{len(bare)} of {len(files)} files have no caption and take their file's name, "
                 f"e.g. {bare[0].stem!r}"
             )

@@ -18,7 +18,6 @@ from torch import Tensor
 from glissando.datasets.audio import decode
 from glissando.datasets.base import SPLITS, Refused
 from glissando.datasets.dataset_folder import claimed, finish, settle
-from glissando.datasets.progress import advancing, say
 from glissando.datasets.samples import audio_name
 from glissando.datasets.shards import (
     Shard,
@@ -30,6 +29,7 @@ from glissando.datasets.shards import (
     whole_shard,
 )
 from glissando.errors import UserError
+from glissando.progress import ERR, Bar, note
 
 Encode = Callable[[Tensor], Tensor]
 
@@ -81,10 +81,10 @@ def encode_dataset(
         todo = [(old, new) for _, old, new in plan if not is_whole(new, mark)]
         total = sum(len(Shard(old).samples) for old, _ in todo)
         if todo:
-            with advancing(f"encoding {root}", total, progress) as advance:
+            with Bar(f"encoding {root}", total, shown=progress, console=ERR) as bar:
                 for old, new in todo:
                     with whole_shard(new, mark) as writer:
-                        _encode_shard(Shard(old), writer, encode, batch_size, advance)
+                        _encode_shard(Shard(old), writer, encode, batch_size, bar)
         shards = [(split, Shard(new)) for split, _, new in plan]
         latent = next((s.samples[0]["latent"] for _, s in shards if s.samples), None)
         if latent is None:
@@ -97,19 +97,19 @@ def encode_dataset(
     if progress:
         refused = sum(len(shard.index["refused"]) for _, shard in shards)
         samples = sum(split["samples"] for split in done["splits"].values())
-        say(f"{out}: {samples} latents of {latent[0]} x {latent[1]} at "
+        note(f"{out}: {samples} latents of {latent[0]} x {latent[1]} at "
             f"{audio['sample_rate'] / hop:.1f} Hz, {refused or 'none'} refused")  # fmt: skip
     return done
 
 
 def _encode_shard(
-    shard: Shard, writer: ShardWriter, encode: Encode, batch_size: int, advance: Callable[[], None]
+    shard: Shard, writer: ShardWriter, encode: Encode, batch_size: int, bar: Bar
 ) -> None:
     for group in _equal_lengths(shard.samples, batch_size):
         waves = []
         kept = []
         for sample in group:
-            advance()
+            bar.advance()
             try:
                 waves.append(_whole(shard, sample))
                 kept.append(sample)

@@ -16,9 +16,9 @@ from glissando.datasets.audio import encode_flac
 from glissando.datasets.base import SPLITS, Job, Refused, Source
 from glissando.datasets.dataset_folder import claimed, finish, settle
 from glissando.datasets.processes import mapped
-from glissando.datasets.progress import advancing, say
 from glissando.datasets.shards import Shard, fingerprint, is_whole, whole_shard
 from glissando.errors import UserError
+from glissando.progress import ERR, Bar, note
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def prepare(
             _write(source, todo, root, workers, progress)
         report = _finish(root, asked, plan)
     if progress:
-        say(str(report))
+        note(str(report))
     return report
 
 
@@ -154,7 +154,8 @@ def _write(source: Source, todo: list[_Planned], root: Path, workers: int, shown
     jobs = [job for shard in todo for job in shard.jobs]
     with ExitStack() as stack:
         made = stack.enter_context(mapped(partial(make, source), jobs, workers))
-        advance = stack.enter_context(advancing(f"preparing {root}", len(jobs), shown))
+        bar = Bar(f"preparing {root}", len(jobs), shown=shown, console=ERR)
+        stack.enter_context(bar)
         for shard in todo:
             with whole_shard(shard.path, shard.mark) as writer:
                 for _ in shard.jobs:
@@ -163,7 +164,7 @@ def _write(source: Source, todo: list[_Planned], root: Path, workers: int, shown
                         writer.add(clip.key, clip.members, **clip.facts)
                     else:
                         writer.refuse(clip.key, clip.refused)
-                    advance()
+                    bar.advance()
 
 
 def _finish(root: Path, asked: dict[str, Any], plan: list[_Planned]) -> Report:

@@ -13,8 +13,8 @@ from urllib.parse import quote
 
 import soundfile
 
-from glissando.cli.progress import clock
 from glissando.files import write_whole
+from glissando.progress import clock
 
 _SHORT = 60  # a fact longer than this is in the details only
 

@@ -22,9 +22,9 @@ from matplotlib.ticker import FuncFormatter, MultipleLocator
 from torch import Tensor
 
 from glissando.audio import as_channels
-from glissando.cli.progress import clock
 from glissando.files import write_whole
 from glissando.gallery.spectrum import SILENCE_DB, envelope, frequency_ticks, mel_decibels
+from glissando.progress import clock
 
 Wave = Tensor | np.ndarray
 """Samples (C, L) or (L,), in [-1, 1]."""

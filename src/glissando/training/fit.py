@@ -23,44 +23,45 @@ from glissando.checkpoints.facts import facts
 from glissando.checkpoints.files import locate, read, read_training
 from glissando.checkpoints.instantiate import instantiate
 from glissando.cli.conf import pretrained_dir
+from glissando.datasets.shards import read_dataset
 from glissando.errors import UserError
 from glissando.training.callbacks import Best, Facts, Finite, Last, Speed, ValidateLast
 from glissando.training.csv_log import MetricsCSV
 from glissando.training.data import Position
+from glissando.training.early import look_over
 from glissando.training.ema import EMA
 from glissando.training.loggers import close
 from glissando.training.precision import resolve
 from glissando.training.progress import ProgressBar, say
 from glissando.training.safe_io import SafeCheckpointIO
 
-log = logging.getLogger(__name__)
-
 
 def train(cfg: DictConfig) -> float | None:
-    """Trains what ``cfg`` says in Hydra's run folder; returns the metric that ``monitor`` names."""
+    """Trains what ``cfg`` says in Hydra's run folder; returns the metric that ``monitor`` names.
+
+    All that can be built without data is built first: what is wrong with the command line is
+    refused before minutes of preparing and encoding, not after.
+    """
     _quiet()
-    if not isinstance(cfg.seed, int) or cfg.seed < 0:
-        raise UserError(f"seed must be a whole number from 0 on, not {cfg.seed}")
+    look_over(cfg)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     torch.set_float32_matmul_precision(cfg.matmul_precision)
     folder = Path(HydraConfig.get().runtime.output_dir)
     ckpt = resume_from(cfg.ckpt, folder)
     run = _stage(cfg.stage)(cfg)
+    trainer = _trainer(cfg, run, folder)
+    begun = _begun(cfg, run, ckpt)
     for note in run.notes:
         say(note)
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
 
-    csv, begun = MetricsCSV(folder), 0
-    if ckpt is not None:
-        earlier = read_training(ckpt)
-        fault = f"ckpt={ckpt} cannot go on as this run (init= takes its weights alone)"
-        _check_fit(run.module.state_dict(), earlier["state_dict"], fault)
-        begun = earlier["global_step"]
+    run.prepare()
+    _tell_small(run, trainer)
+    if ckpt is None and cfg.init is None and run.warm_start is not None:
+        run.warm_start()
+    csv = MetricsCSV(folder)
     csv.cut(begun)
-    loggers = [csv, *instantiate(cfg.logger)(folder, cfg.name, plain(cfg))]
-    trainer = _trainer(cfg, run, folder, loggers)
-    if ckpt is None:
-        _begin(cfg, run)
+    trainer.loggers = [csv, *instantiate(cfg.logger)(folder, cfg.name, plain(cfg))]
     say(f"run folder: {folder}")
     _fit(trainer, run, ckpt)
     say(f"done: {_last(folder)}")
@@ -91,14 +92,26 @@ def _stage(name: str) -> Any:
     return getattr(import_module(module), function)
 
 
-def _begin(cfg: DictConfig, run: Run) -> None:
-    """What a run that does not resume starts from."""
+def _begun(cfg: DictConfig, run: Run, ckpt: Path | None) -> int:
+    """The step that the run begins at; loads ``init=``, and looks whether ``ckpt`` will fit."""
+    if ckpt is not None:
+        earlier = read_training(ckpt)
+        fault = f"ckpt={ckpt} cannot go on as this run (init= takes its weights alone)"
+        _check_fit(run.module.state_dict(), earlier["state_dict"], fault)
+        return earlier["global_step"]
     if cfg.init is not None:
         stored = read(locate(cfg.init, pretrained_dir(), flag="init"))
         _load(run.module, stored.weights, f"init={cfg.init} does not fit model={cfg.name}")
         say(f"weights from {stored.path}")
-    elif run.warm_start is not None:
-        run.warm_start()
+    return 0
+
+
+def _tell_small(run: Run, trainer: L.Trainer) -> None:
+    """A batch larger than the training set is legal; whoever did not mean it is told."""
+    there = read_dataset(run.data.root)["splits"]["train"]["samples"]
+    together = run.data.batch_size * trainer.num_devices * trainer.num_nodes
+    if there < together:
+        say(f"every step takes all {there} training clips: loader.batch_size asks for {together}")
 
 
 def _load(module: Any, weights: dict[str, Tensor], fault: str) -> None:
@@ -143,12 +156,12 @@ def _last(folder: Path) -> Path:
     return folder / "checkpoints" / "last.ckpt"
 
 
-def _trainer(cfg: DictConfig, run: Run, folder: Path, loggers: list[Any]) -> L.Trainer:
-    said = facts(run.kind, plain(cfg), run.representation)
-    said |= {"averaged": run.module.averaged_name, **run.facts}
+def _trainer(cfg: DictConfig, run: Run, folder: Path) -> L.Trainer:
+    run.facts |= facts(run.kind, plain(cfg), run.representation)
+    run.facts["averaged"] = run.module.averaged_name
     checkpoint, demo = cfg.callbacks.checkpoint, plain(cfg.callbacks.demo)
     callbacks: list[Callback] = [
-        Position(), Facts(said), Finite(), Speed(cfg.loader.batch_size), ValidateLast(),
+        Position(), Facts(run.facts), Finite(), Speed(cfg.loader.batch_size), ValidateLast(),
     ]  # fmt: skip
     if demo["every_n_steps"]:
         callbacks.append(run.module.demo(folder / "demos", **demo))
@@ -164,16 +177,16 @@ def _trainer(cfg: DictConfig, run: Run, folder: Path, loggers: list[Any]) -> L.T
     settings["precision"] = resolve(settings["precision"], settings["accelerator"])
     # Lightning counts batches here, and steps everywhere else.
     together = settings["accumulate_grad_batches"] * getattr(run.module, "accumulate", 1)
-    if isinstance(settings["val_check_interval"], int):
-        settings["val_check_interval"] *= together
+    settings["val_check_interval"] *= together
     try:
         return instantiate(
-            settings, logger=loggers, callbacks=callbacks, plugins=[SafeCheckpointIO()],
+            settings, logger=False, callbacks=callbacks, plugins=[SafeCheckpointIO()],
             enable_progress_bar=False, enable_model_summary=False, default_root_dir=str(folder),
             max_epochs=-1,
         )  # fmt: skip
     except InstantiationException as error:  # a value that Lightning does not take, in its words
-        raise UserError(f"trainer: {error.__cause__ or error}") from error
+        there = "" if settings["accelerator"] == "auto" else " (trainer=auto takes what is there)"
+        raise UserError(f"trainer: {error.__cause__ or error}{there}") from error
 
 
 def _quiet() -> None:

@@ -1,64 +1,42 @@
-"""What a person sees while a run trains: a bar on a terminal, a line now and then in a log."""
+"""What a person sees while a run trains: the bar of ``glissando.progress``, and validations."""
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.utilities import rank_zero_only
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-console = Console(stderr=True, highlight=False, soft_wrap=True)
+from glissando.progress import ERR, Bar, note
 
-
-@rank_zero_only
-def say(line: str) -> None:
-    """One line to the person who waits, whatever the number of processes."""
-    console.print(line, markup=False)
+say = rank_zero_only(note)
+"""One line to the person who waits, whatever the number of processes."""
 
 
 class ProgressBar(L.Callback):
-    """Steps, losses, speed and time left; without a terminal one line every ``every`` seconds."""
+    """Steps, time left, loss and speed; after a validation its metrics."""
 
-    def __init__(self, every: float = 10.0) -> None:
-        self.every = every
-        self._bar: Progress | None = None
+    def __init__(self) -> None:
+        self._bar: Bar | None = None
 
     def on_train_start(self, trainer: L.Trainer, *_: Any) -> None:
-        if not trainer.is_global_zero:
-            return
-        self._began = self._said = time.monotonic()
-        self._first = trainer.global_step
-        if console.is_terminal:
-            columns = (
-                TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-                TextColumn("{task.fields[facts]}"),
-            )  # fmt: skip
-            self._bar = Progress(*columns, console=console)
-            self._task = self._bar.add_task(
-                "training", total=_total(trainer), completed=self._first, facts=""
-            )
-            self._bar.start()
-        else:
-            say(f"training: {_total(trainer) or 'endless'} steps, from step {self._first}")
+        total = trainer.max_steps if trainer.max_steps > 0 else None
+        shown = trainer.is_global_zero
+        self._bar = Bar("training", total, trainer.global_step, shown, console=ERR).__enter__()
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        if not trainer.is_global_zero:
-            return
-        now = time.monotonic()
-        if now - self._said < (0.5 if self._bar else self.every):
-            return
-        self._said = now
-        facts = self._facts(trainer, now)
-        if self._bar is not None:
-            self._bar.update(self._task, completed=trainer.global_step, facts=facts)
-        else:
-            say(f"step {trainer.global_step} of {_total(trainer) or 'endless'}: {facts}")
+        bar = self._bar
+        assert bar is not None
+
+        def facts() -> str:
+            loss = trainer.callback_metrics.get("train/loss")
+            speed = f"{bar.rate:.2f} steps/s"
+            return speed if loss is None else f"loss {float(loss):.4f}, {speed}"
+
+        bar.update(trainer.global_step, facts=facts)
 
     def on_validation_end(self, trainer: L.Trainer, *_: Any) -> None:
-        if not trainer.is_global_zero or trainer.sanity_checking:
+        if trainer.sanity_checking:
             return
         values = {
             name: float(value)
@@ -69,31 +47,12 @@ class ProgressBar(L.Callback):
         say(f"step {trainer.global_step}: {shown}")
 
     def on_train_end(self, *_: Any) -> None:
-        self._stop()
+        self._stop(None)
 
-    def on_exception(self, *_: Any) -> None:
-        self._stop()
+    def on_exception(self, trainer: L.Trainer, module: Any, exception: BaseException) -> None:
+        self._stop(exception)
 
-    def _stop(self) -> None:
+    def _stop(self, error: BaseException | None) -> None:
         if self._bar is not None:
-            self._bar.stop()
+            self._bar.__exit__(type(error) if error else None, error, None)
             self._bar = None
-
-    def _facts(self, trainer: L.Trainer, now: float) -> str:
-        done = trainer.global_step - self._first
-        rate = done / (now - self._began) if done else 0.0
-        parts = []
-        loss = trainer.callback_metrics.get("train/loss")
-        if loss is not None:
-            parts.append(f"loss {float(loss):.4f}")
-        if rate:
-            parts.append(f"{rate:.2f} steps/s")
-            total = _total(trainer)
-            if total:
-                left = (total - trainer.global_step) / rate
-                parts.append(f"{int(left // 60)}:{int(left % 60):02d} left")
-        return "  ".join(parts)
-
-
-def _total(trainer: L.Trainer) -> int | None:
-    return trainer.max_steps if trainer.max_steps > 0 else None

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from glissando.datasets.processes import mapped
-from glissando.datasets.progress import advancing
 from glissando.datasets.scores.catalogue import abc_meters, abc_text, corpus
+from glissando.progress import ERR, Bar
 
 VERSION = 2  # of the files' content; a new one parses again
 SMALL = 32  # so few tunes are parsed faster here than by processes that must first import music21
@@ -62,11 +62,11 @@ class Notes:
         store = partial(_store, self.folder)
         workers = 1 if len(missing) <= SMALL else workers
         with (
-            advancing("reading scores (once)", len(missing), shown=True) as advance,
+            Bar("reading scores (once)", len(missing), console=ERR) as bar,
             mapped(store, missing, workers) as done,
         ):
             for _ in done:
-                advance()
+                bar.advance()
 
 
 @lru_cache(maxsize=512)

@@ -1,0 +1,31 @@
+"""Values that nothing would refuse before minutes of preparing data, or steps of training."""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig
+
+from glissando.build import whole_number
+from glissando.errors import UserError
+
+# Key -> the least whole number that makes sense.
+NUMBERS = {
+    "seed": 0,
+    "trainer.val_check_interval": 1,
+    "trainer.log_every_n_steps": 1,
+    "trainer.accumulate_grad_batches": 1,
+    "callbacks.checkpoint.every_n_train_steps": 0,
+    "callbacks.checkpoint.save_top_k": -1,
+    "callbacks.demo.every_n_steps": 0,
+}
+PRECISIONS = ("highest", "high", "medium")
+
+
+def look_over(cfg: DictConfig) -> None:
+    """Raises UserError, naming the flag, for a value that could only fail later."""
+    for key, least in NUMBERS.items():
+        whole_number(cfg, key, least)
+    if cfg.matmul_precision not in PRECISIONS:
+        raise UserError(f"matmul_precision={cfg.matmul_precision} is none of {PRECISIONS}")
+    seconds = cfg.callbacks.demo.seconds
+    if not isinstance(seconds, (int, float)) or not 0 < seconds < float("inf"):
+        raise UserError(f"callbacks.demo.seconds must be above 0 and finite, not {seconds}")
