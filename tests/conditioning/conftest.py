@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from omegaconf import OmegaConf
 
 from glissando.condition import Condition, Sequence, Vector
 from glissando.networks.dit import DiT
+from glissando.networks.unet import UNet
 
 FOLDER = Path(__file__).parents[2] / "conf" / "conditioning"
 SINGLE = sorted(p.stem for p in FOLDER.glob("*.yaml") if len(OmegaConf.load(p)) == 1)
@@ -44,6 +46,14 @@ class Lab:
         sizes = self.condition().sizes if sizes is None else sizes
         return DiT(channels, sizes, self.specs(*names), **{**defaults, **options})
 
+    def unet(self, *names: str, sizes=None, channels: int = 4, patch=(1, 2), **options) -> UNet:
+        """`patch` is how much coarser than the latent the second of its two levels is."""
+        torch.manual_seed(0)
+        defaults = {"width": 16, "multiples": [1, 2], "depth": 1, "heads": 2, "noise_dim": 16}
+        more = {"attention": [1], "expansion": 2, "factor": patch, "kernel": [3, 3]}
+        sizes = self.condition().sizes if sizes is None else sizes
+        return UNet(channels, sizes, self.specs(*names), **{**defaults, **more, **options})
+
     def stir(self, network: torch.nn.Module) -> torch.nn.Module:
         """Moves every parameter off its (zero) start, so that whatever is connected shows."""
         torch.manual_seed(1)
@@ -56,6 +66,12 @@ class Lab:
 @pytest.fixture
 def lab() -> Lab:
     return Lab()
+
+
+@pytest.fixture(params=["dit", "unet"])
+def build(lab: Lab, request: pytest.FixtureRequest) -> Callable[..., DiT | UNet]:
+    """`lab.dit` and `lab.unet` in turn: what every network must do is tested with both."""
+    return getattr(lab, request.param)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

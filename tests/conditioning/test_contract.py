@@ -1,4 +1,7 @@
-"""What every mechanism must do in a DiT, alone and with every other: `conf/conditioning/*.yaml`."""
+"""What every mechanism must do in every network, alone and with every other.
+
+They are those of `conf/conditioning/*.yaml`; `build` makes a small DiT and a small U-Net in turn.
+"""
 
 from __future__ import annotations
 
@@ -24,39 +27,61 @@ def finite_with_all_gradients(network, shape, condition, masked=True):
 
 
 @pytest.mark.parametrize("dimension", SHAPES)
-def test_alone(lab, preset, dimension):
+def test_alone(lab, build, preset, dimension):
     shape, patch = SHAPES[dimension]
-    network = lab.stir(lab.dit(preset, patch=patch))
+    network = lab.stir(build(preset, patch=patch))
     finite_with_all_gradients(network, shape, lab.condition())
 
 
-def test_every_pair(lab, pair):
+def test_every_pair(lab, build, pair):
     number = sum(map(ord, "".join(pair)))  # each pair in one dimension, both dimensions among them
     shape, patch = list(SHAPES.values())[number % 2]
-    network = lab.stir(lab.dit(*pair, patch=patch))
+    network = lab.stir(build(*pair, patch=patch))
     finite_with_all_gradients(network, shape, lab.condition(), masked=False)
 
 
-def test_all_at_once_with_every_option(lab):
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("dit", {"kv_heads": 1, "rotary_dim": 8, "end_convs": True}),
+        ("unet", {"positions": False, "skip_scale": 0.7, "embedding": 8, "attention": [0, 1]}),
+    ],
+)
+def test_all_at_once_with_every_option(lab, kind, options):
     names = ["adaln_zero", "film", "prefix", "cross_attention", "channel_concat"]
-    options = {"kv_heads": 1, "rotary_dim": 8, "norm_gain": True, "end_convs": True}
     more = {"qk_norm": True, "gated": False, "share_noise": True, "checkpointing": True}
-    network = lab.stir(lab.dit(*names, patch=(1, 2), **options, **more))
+    build = getattr(lab, kind)
+    network = lab.stir(build(*names, patch=(1, 2), norm_gain=True, **options, **more))
     finite_with_all_gradients(network, (2, 4, 1, 9), lab.condition())
 
 
-def test_a_new_network_predicts_zero(lab, preset):
+def test_a_new_network_predicts_zero(lab, build, preset):
     z = torch.randn(2, 4, 1, 6)
-    assert not lab.dit(preset)(z, torch.rand(2), lab.condition()).any()
+    assert not build(preset)(z, torch.rand(2), lab.condition()).any()
 
 
-def test_unconditional(lab, mechanism):
-    network = lab.stir(lab.dit(mechanism, sizes={}))
+def test_every_parameter_learns_from_the_zero_start(lab, build, preset):
+    """Zeros open one after the other: the last projection, then gates, then what they gate."""
+    network, condition = build(preset), lab.condition()
+    start = {name: p.detach().clone() for name, p in network.named_parameters()}
+    optimizer = torch.optim.AdamW(network.parameters(), 1e-2, weight_decay=0.0)
+    z, noise, target = torch.randn(2, 4, 1, 12), torch.rand(2), torch.randn(2, 4, 1, 12)
+    for _ in range(3):
+        optimizer.zero_grad()
+        (network(z, noise, condition) - target).square().mean().backward()
+        optimizer.step()
+    assert not [name for name, p in network.named_parameters() if torch.equal(p, start[name])]
+
+
+def test_unconditional(lab, build, mechanism):
+    network = lab.stir(build(mechanism, sizes={}))
     finite_with_all_gradients(network, (2, 4, 1, 6), Condition())
 
 
-def test_every_entry_that_is_read_changes_the_output_and_so_does_the_noise_level(lab, preset):
-    network = lab.stir(lab.dit(preset)).eval()
+def test_every_entry_that_is_read_changes_the_output_and_so_does_the_noise_level(
+    lab, build, preset
+):
+    network = lab.stir(build(preset)).eval()
     z, noise, condition = torch.randn(2, 4, 1, 6), torch.rand(2), lab.condition()
     read = {name for m in network.mechanisms.values() for name in m.reads}
     with torch.no_grad():
@@ -67,8 +92,8 @@ def test_every_entry_that_is_read_changes_the_output_and_so_does_the_noise_level
             assert not torch.allclose(before, network(z, noise, Condition(other))), name
 
 
-def test_padded_text_cannot_change_the_output(lab, preset):
-    network = lab.stir(lab.dit(preset)).eval()
+def test_padded_text_cannot_change_the_output(lab, build, preset):
+    network = lab.stir(build(preset)).eval()
     z, noise, condition = torch.randn(2, 4, 1, 6), torch.rand(2), lab.condition()
 
     def filled(entry):
@@ -87,8 +112,8 @@ def test_padded_text_cannot_change_the_output(lab, preset):
         torch.testing.assert_close(before, after, atol=1e-5, rtol=1e-5)
 
 
-def test_what_pads_the_latent_cannot_change_its_real_part(lab, preset):
-    network = lab.stir(lab.dit(preset, patch=(1, 3))).eval()
+def test_what_pads_the_latent_cannot_change_its_real_part(lab, build, preset):
+    network = lab.stir(build(preset, patch=(1, 3))).eval()
     z, noise, condition = torch.randn(2, 4, 1, 10), torch.rand(2), lab.condition()
     mask = torch.arange(16)[None] < torch.tensor([10, 10])[:, None]
     with torch.no_grad():
@@ -102,8 +127,8 @@ def test_what_pads_the_latent_cannot_change_its_real_part(lab, preset):
 
 
 @pytest.mark.parametrize("name", ["cross_attention", "prefix", "stable_audio"])
-def test_the_order_of_tokens_plays_no_part(lab, name):
-    network = lab.stir(lab.dit(name)).eval()
+def test_the_order_of_tokens_plays_no_part(lab, build, name):
+    network = lab.stir(build(name)).eval()
     z, noise, condition = torch.randn(2, 4, 1, 6), torch.rand(2), lab.condition()
     text, order = condition["text"], torch.tensor([3, 0, 4, 2, 1])
     shuffled = Sequence(text.value[:, order], text.mask[:, order])
@@ -113,21 +138,21 @@ def test_the_order_of_tokens_plays_no_part(lab, name):
     torch.testing.assert_close(before, after, atol=1e-5, rtol=1e-5)
 
 
-def test_no_text_at_all_is_finite(lab, preset):
+def test_no_text_at_all_is_finite(lab, build, preset):
     condition = lab.condition()
     bare = {
         n: Sequence(e.value, torch.zeros_like(e.mask)) if isinstance(e, Sequence) else e
         for n, e in condition.items()
     }
-    network = lab.stir(lab.dit(preset))
+    network = lab.stir(build(preset))
     out = network(torch.randn(2, 4, 1, 6), torch.rand(2), Condition(bare))
     out.sum().backward()
     assert out.isfinite().all()
     assert all(p.grad is None or p.grad.isfinite().all() for p in network.parameters())
 
 
-def test_bfloat16_autocast_stays_close(lab, preset):
-    network = lab.stir(lab.dit(preset, qk_norm=True)).eval()
+def test_bfloat16_autocast_stays_close(lab, build, preset):
+    network = lab.stir(build(preset, qk_norm=True)).eval()
     z, noise, condition = torch.randn(2, 4, 1, 8), torch.rand(2), lab.condition()
     with torch.no_grad():
         full = network(z, noise, condition)
@@ -137,16 +162,16 @@ def test_bfloat16_autocast_stays_close(lab, preset):
     assert (half - full).norm() < 0.05 * full.norm()
 
 
-def test_a_network_wholly_in_bfloat16_runs(lab, preset):
-    network = lab.stir(lab.dit(preset, qk_norm=True)).to(torch.bfloat16)
+def test_a_network_wholly_in_bfloat16_runs(lab, build, preset):
+    network = lab.stir(build(preset, qk_norm=True)).to(torch.bfloat16)
     z = torch.randn(2, 4, 1, 8, dtype=torch.bfloat16)
     out = network(z, torch.rand(2), lab.condition().move(dtype=torch.bfloat16))
     assert out.dtype == torch.bfloat16
     assert out.isfinite().all()
 
 
-def test_joint_dropout_makes_clips_equal_to_the_null(lab, preset):
-    network = lab.stir(lab.dit(preset)).eval()
+def test_joint_dropout_makes_clips_equal_to_the_null(lab, build, preset):
+    network = lab.stir(build(preset)).eval()
     z, noise = torch.randn(2, 4, 1, 6), torch.rand(2)
     condition, null = lab.condition(seed=0), lab.condition(seed=1)
     with torch.no_grad():
@@ -155,11 +180,11 @@ def test_joint_dropout_makes_clips_equal_to_the_null(lab, preset):
     torch.testing.assert_close(dropped, torch.stack([whole[0], none[1]]), atol=1e-5, rtol=1e-5)
 
 
-def test_a_time_aligned_control_enters_by_channels(lab):
+def test_a_time_aligned_control_enters_by_channels(lab, build):
     control = Condition(
         {"control": Local(torch.randn(2, 3, 1, 9)), "text_pooled": Vector(torch.randn(2, 5))}
     )
-    network = lab.stir(lab.dit("adaln_zero", "channel_concat", sizes=control.sizes)).eval()
+    network = lab.stir(build("adaln_zero", "channel_concat", sizes=control.sizes)).eval()
     finite_with_all_gradients(network, (2, 4, 2, 9), control)
     with pytest.raises(ValueError, match="9 frames, the latent 8"):
         network(torch.randn(2, 4, 2, 8), torch.rand(2), control)

@@ -89,7 +89,7 @@ def readable(kind: type[Mechanism], sizes: Sizes, reads: Iterable[str]) -> list[
     return [name for name in reads if name in sizes and issubclass(sizes[name].kind, kind.carries)]
 
 
-def zero(layer: nn.Linear | nn.Conv2d) -> Any:
+def zero(layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d) -> Any:
     """Zero-initializes a layer and returns it.
 
     The one place for it. Zero at start are: the regression of AdaLN-Zero and AdaLN-single, so that

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from glissando.conditioning.attend import HeadNorm, attend, check_heads
+from glissando.conditioning.base import Tokens, join
 
 
 class Rotary(NamedTuple):
@@ -86,9 +87,20 @@ class SelfAttention(nn.Module):
         self.norm_query = HeadNorm(head_dim) if qk_norm else nn.Identity()
         self.norm_key = HeadNorm(head_dim) if qk_norm else nn.Identity()
 
-    def forward(self, x: Tensor, positions: Rotary | None, mask: Tensor | None) -> Tensor:
-        """x (B, N, D); `mask` (B, N) True = may be attended to, None = all."""
-        parts = self.query_key_value(x).split(self.sizes, dim=-1)
+    def forward(
+        self,
+        x: Tensor,
+        positions: Rotary | None,
+        mask: Tensor | None,
+        prefix: Tokens | None = None,
+    ) -> Tensor:
+        """x (B, N, D); `mask` (B, N) True = may be attended to, None = all.
+
+        `prefix`: P more tokens that are attended to and do not attend; `positions` then has them
+        in front.
+        """
+        tokens = Tokens(x, mask) if prefix is None else join([prefix, Tokens(x, mask)])
+        parts = self.query_key_value(tokens.value).split(self.sizes, dim=-1)
         query, key, value = (
             part.unflatten(-1, (heads, -1)).transpose(1, 2)
             for part, heads in zip(parts, (self.heads, self.kv_heads, self.kv_heads), strict=True)
@@ -96,4 +108,5 @@ class SelfAttention(nn.Module):
         query, key = self.norm_query(query), self.norm_key(key)
         if positions is not None:
             query, key = rotate(query, positions), rotate(key, positions)
-        return self.out(attend(query, key, value, mask))
+        query = query[:, :, -x.shape[1] :]
+        return self.out(attend(query, key, value, tokens.mask))
