@@ -1,6 +1,6 @@
 """Do clips follow the prompt's instrument? A classifier's answer, with its own ceiling beside it.
 
-    python scripts/adherence.py ckpt=demo data=data/shards/scores-... samples=64
+    python scripts/adherence.py data/shards/scores-… --ckpt demo --samples 64
 
 A logistic regression on log-mel statistics learns the instruments from the training split, every
 clip passed through the model's own autoencoder first, so that it judges timbre and not the codec.
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from torch import Tensor
 import glissando
 from glissando.datasets.stream import open_stream
 from glissando.mel import MelSpectrogram
+from glissando.progress import ERR, Bar
 from glissando.representations.base import Representation
 
 KINDS = ("a slow air", "a lively jig", "a tune", "a reel")
@@ -47,14 +47,14 @@ def listen(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Features and instruments of up to ``limit`` clips of a split, heard through the codec."""
     rows, names = [], []
-    for batch in open_stream(root, split, None, 16, train=False):
-        wave = codec.decode(codec.encode(batch.waveform), batch.waveform.shape[-1])
-        rows.append(features(mel, wave))
-        names += [attributes["instrument"] for attributes in batch.attributes]
-        if len(names) >= limit:
-            break
-        sys.stderr.write(f"\r{split}: {len(names)} clips")
-    sys.stderr.write("\n")
+    with Bar(f"listening to {split}", console=ERR) as bar:
+        for batch in open_stream(root, split, None, 16, train=False):
+            wave = codec.decode(codec.encode(batch.waveform), batch.waveform.shape[-1])
+            rows.append(features(mel, wave))
+            names += [attributes["instrument"] for attributes in batch.attributes]
+            bar.update(len(names))
+            if len(names) >= limit:
+                break
     return np.concatenate(rows), np.array(names)
 
 
@@ -81,10 +81,8 @@ def main() -> None:
     instruments = sorted(set(labels))
     asked = [instruments[i % len(instruments)] for i in range(given.samples)]
     prompts = [f"{KINDS[i % len(KINDS)]} on {name}" for i, name in enumerate(asked)]
-    clips = model.generate(
-        prompts, seed=given.seed,
-        progress=lambda done, of: sys.stderr.write(f"\rsampling: {done}/{of}"),
-    )  # fmt: skip
+    with Bar("sampling", console=ERR) as bar:
+        clips = model.generate(prompts, seed=given.seed, progress=bar.update)
     heard = judge.predict(np.concatenate([features(mel, clip.wave[None]) for clip in clips]))
     right = heard == np.array(asked)
     silent = sum(float(clip.wave.abs().max()) < 0.01 for clip in clips)
