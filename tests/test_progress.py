@@ -92,12 +92,13 @@ def test_what_is_stopped_says_how_far_it_came_and_looks_at_nothing_more() -> Non
     def broken() -> str:
         raise ZeroDivisionError
 
-    with (
-        pytest.raises(ValueError, match="no"),
-        Bar("encode", 3, console=console, clock=now) as bar,
-    ):
+    def work() -> None:
         bar.update(2, facts=broken)
         raise ValueError("no")
+
+    bar = Bar("encode", 3, console=console, clock=now)
+    with pytest.raises(ValueError, match="no"), bar:
+        work()
     assert text(console).splitlines() == [
         "encode: 0/3 (0 %)", "encode: stopped at 2/3 (66 %), 0:00 elapsed, 0:00 left",
     ]  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -75,10 +76,22 @@ def prepared(cfg: DictConfig, again: bool = False, overwrite: bool = False) -> P
         mark = fingerprint({"source": source.name, "settings": dict(source.settings())})
         root = f"data/shards/{source.name}-{mark[:8]}"
     if again or overwrite or not is_prepared(root, source.name, dict(source.settings())):
-        prepare(
-            source, root, cfg.prepare.workers, cfg.prepare.samples_per_shard, overwrite=overwrite
-        )
+        with _resumable():
+            prepare(
+                source, root, cfg.prepare.workers, cfg.prepare.samples_per_shard,
+                overwrite=overwrite,
+            )  # fmt: skip
     return Path(root)
+
+
+@contextmanager
+def _resumable() -> Iterator[None]:
+    """Ctrl-C within says what it leaves."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        left = "whole shards are kept, and the same command goes on with the rest"
+        raise KeyboardInterrupt(left) from None
 
 
 def encoder(cfg: DictConfig) -> Autoencoder:
@@ -112,9 +125,10 @@ def encoded(root: Path, representation: Autoencoder) -> Path:
         def encode(wave: Tensor) -> Tensor:
             return representation.encode(wave.to(device)).float().cpu()
 
-        encode_dataset(
-            root, out, encode, representation=mark, hop=representation.hop, overwrite=True
-        )
+        with _resumable():
+            encode_dataset(
+                root, out, encode, representation=mark, hop=representation.hop, overwrite=True
+            )
         representation.cpu()
     return out
 
@@ -225,6 +239,7 @@ def autoencoder(cfg: DictConfig) -> Run:
         _optimizer(cfg),
         instantiate(cfg.schedule),
         discriminator=adversary,
+        discriminator_optimizer=_optimizer(cfg, "discriminator_optimizer"),
         **vae,
     )
     clips = _clips(cfg)
@@ -275,13 +290,16 @@ def diffusion(cfg: DictConfig) -> Run:
     return Run(module, clips, "diffusion", recipe, prepare, notes=parts.notes, facts=facts)
 
 
-def _optimizer(cfg: DictConfig) -> Callable[..., torch.optim.Optimizer]:
-    """``optimizer=``, tried on one weight: what torch would refuse later is refused now."""
-    make = instantiate(cfg.optimizer)
+def _optimizer(cfg: DictConfig, changed: str = "optimizer") -> Callable[..., Any]:
+    """``optimizer=`` with what ``changed`` changes of it, parameters -> optimizer.
+
+    Tried on one weight: what torch would refuse later is refused now.
+    """
+    make = instantiate({**plain(cfg.optimizer), **plain(cfg[changed])})
     try:
         make([torch.nn.Parameter(torch.zeros(1, 1))])
     except ValueError as error:
-        raise UserError(f"optimizer: {error}") from None
+        raise UserError(f"{changed}: {error}") from None
     return make
 
 

@@ -154,7 +154,18 @@ def test_debug_shows_the_stack(call: Call, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_interruption_and_a_full_disk(call: Call) -> None:
-    assert call(function=raising(KeyboardInterrupt())) == (130, "interrupted\n")
+    for interrupt, kept in (
+        (KeyboardInterrupt(), "files that were finished are kept"),
+        (KeyboardInterrupt("3 songs are kept"), "3 songs are kept"),
+        (
+            KeyboardInterrupt("Caught … Original Traceback …\nKeyboardInterrupt\n"),
+            "files that were",
+        ),
+    ):
+        status, err = call(function=raising(interrupt))
+        assert status == 130
+        assert err.startswith(f"interrupted: {kept}")
+        assert err.count("\n") == 1
     full = OSError(errno.ENOSPC, "No space left on device", "/x/000.tar")
     status, err = call(function=raising(full))
     assert status == 1

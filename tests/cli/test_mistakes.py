@@ -175,12 +175,6 @@ def test_no_space_left_while_saving(training: Command, monkeypatch: pytest.Monke
     assert training("ckpt=last").status == 0
 
 
-def test_a_gpu_that_is_not_there(training: Command) -> None:
-    if torch.cuda.is_available():
-        pytest.skip("there is one")
-    refused(training("trainer=gpu"), "trainer: No supported gpu backend found")
-
-
 def test_ctrl_c_while_a_clip_is_made(
     command: Command, data: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,7 +185,7 @@ def test_ctrl_c_while_a_clip_is_made(
         patch.setattr(Folder, "make", interrupted)
         said = command("prepare", *data)
     assert said.status == 130
-    assert said.err.splitlines()[-1] == "interrupted"
+    assert said.err.splitlines()[-1].startswith("interrupted: whole shards are kept")
     assert "Traceback" not in said.err
     assert not list(Path("shards").rglob("*.tar"))
 

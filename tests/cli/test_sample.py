@@ -341,7 +341,8 @@ def test_a_part_is_made_anew_and_the_rest_kept(sample: Sample, recording: Path) 
     np.testing.assert_array_equal(heard[0][kept], heard[1][kept])
     assert np.abs(heard[0] - heard[1]).max() > 0.01
     for one in told:
-        assert (one["init_audio"], one["inpaint"]) == (str(recording), "[0.1-0.15, .3-0.4]")
+        assert one["init_audio"] == str(recording)
+        assert one["inpaint"] == ["0.1-0.15", ".3-0.4"]
         assert (one["strength"], one["seconds"]) == (1.0, 0.5)
     assert remade(told[1], Path("again")) == clip(Path("clips"), 1)
 

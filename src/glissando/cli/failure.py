@@ -35,11 +35,17 @@ _FULL_PHRASES = ("No space left on device", "PytorchStreamWriter failed writing"
 
 
 def report(exception: BaseException) -> int:
-    """Write the line of `exception` to stderr and return the exit status of the process."""
+    """Write the line of `exception` to stderr and return the exit status of the process.
+
+    A KeyboardInterrupt may carry a text that says what was kept.
+    """
     if os.environ.get("GLISSANDO_DEBUG") == "1":
         traceback.print_exception(exception)
     interrupted = isinstance(exception, KeyboardInterrupt)
-    line = "interrupted" if interrupted else f"error: {explain(exception)}"
+    if interrupted:
+        line = f"interrupted: {_one_line(str(exception)) or 'files that were finished are kept'}"
+    else:
+        line = f"error: {explain(exception)}"
     sys.stderr.write(line + "\n")
     return INTERRUPTED if interrupted else 1
 
@@ -53,7 +59,8 @@ def explain(exception: BaseException) -> str:
     if any(_is_full(cause) for cause in causes):
         place = next((cause.filename for cause in causes if isinstance(cause, OSError)), None)
         where = f" for {place}" if place else ""
-        return f"no space left on the disk{where}: free some, or write elsewhere (hydra.run.dir=…)"
+        elsewhere = "hydra.run.dir=…, for sample.py out=…"
+        return f"no space left on the disk{where}: free some, or write elsewhere ({elsewhere})"
     return _line(exception)
 
 

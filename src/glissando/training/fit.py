@@ -185,8 +185,12 @@ def _trainer(cfg: DictConfig, run: Run, folder: Path) -> L.Trainer:
             max_epochs=-1,
         )  # fmt: skip
     except InstantiationException as error:  # a value that Lightning does not take, in its words
-        there = "" if settings["accelerator"] == "auto" else " (trainer=auto takes what is there)"
-        raise UserError(f"trainer: {error.__cause__ or error}{there}") from error
+        hint = (
+            ""
+            if settings["accelerator"] in ("auto", "cpu")
+            else "; trainer=auto takes what is there"
+        )
+        raise UserError(f"trainer: {error.__cause__ or error}{hint}") from error
 
 
 def _quiet() -> None:
