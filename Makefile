@@ -37,9 +37,9 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	@touch $@
 
 demo: venv
-	@echo "== 1/3 data: real scores rendered with a SoundFont (about 2 minutes)"
+	@echo "== 1/3 data: real scores rendered with a SoundFont (about 1 minute)"
 	$(BIN)/glissando prepare $(filter data.%,$(TRAIN))
-	@echo "== 2/3 training the small latent DiT that ships on this data (about 5 minutes)"
+	@echo "== 2/3 training the small latent DiT that ships on this data (about 4 minutes)"
 	$(BIN)/python train.py experiment=demo init=demo $(TRAIN)
 	@echo "== 3/3 four prompts"
 	$(BIN)/python sample.py ckpt=last out=outputs/demo $(SAMPLE)

@@ -78,11 +78,16 @@ def test_conditionings_train(train: Train, tmp_path: Path, vae: Path, conditioni
 
 def test_the_adversary_is_built_if_it_is_to_take_part(train: Train, tmp_path: Path) -> None:
     train(tmp_path / "never", *GAN, "trainer.max_steps=2")
-    train(tmp_path / "soon", *GAN, "trainer.max_steps=3")
+    train(tmp_path / "soon", *GAN, "trainer.max_steps=3", "discriminator_optimizer.lr=5e-4")
     for name, expected in (("never", False), ("soon", True)):
         names = stored(tmp_path / name)["state_dict"]
         assert any(each.startswith("discriminator.") for each in names) is expected
     assert "train/adversarial" in numbers(tmp_path / "soon")[2]
+    rates = [
+        state["param_groups"][0]["initial_lr"]
+        for state in stored(tmp_path / "soon")["optimizer_states"]
+    ]
+    assert rates == [1e-3, 5e-4]
 
 
 def test_training_returns_the_metric(train: Train, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.errors import InstantiationException
+from hydra.utils import get_object
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -28,6 +29,7 @@ from glissando.cli.check import check
 from glissando.cli.conf import config_dir
 from glissando.condition import Condition, Entry, Vector
 from glissando.diffusion.oracle import GaussianMixture
+from glissando.diffusion.path import Path as NoisePath
 from glissando.errors import UserError
 from glissando.generation import Generator
 from glissando.representations.autoencoder import Autoencoder
@@ -81,17 +83,19 @@ def build(*overrides: str) -> Denoising:
     return denoising(mapping(cfg), Plain())  # type: ignore[arg-type]
 
 
-def loss_of(parts: Denoising) -> torch.Tensor:
-    """The loss (B,) of one training step."""
-    x_0, eps = torch.randn(2, 2, Plain.channels, Plain.freqs, 12)
-    t = parts.levels.draw(parts.denoiser.path, 2, length=torch.full((2,), 12))
-    return parts.denoiser.loss(x_0, eps, t, parts.conditioners(CLIPS))
+def loss_of(parts: Denoising, copies: int) -> torch.Tensor:
+    """The loss (2 copies,) of one training step."""
+    clips = CLIPS * copies
+    x_0, eps = torch.randn(2, len(clips), Plain.channels, Plain.freqs, 12)
+    length = torch.full((len(clips),), 12)
+    t = parts.levels.draw(parts.denoiser.path, len(clips), length=length)
+    return parts.denoiser.loss(x_0, eps, t, parts.conditioners(clips))
 
 
-def trains(parts: Denoising) -> None:
+def trains(parts: Denoising, copies: int = 1) -> None:
     """One finite step in which the loss reaches the network."""
-    loss = loss_of(parts)
-    assert loss.shape == (2,)
+    loss = loss_of(parts, copies)
+    assert loss.shape == (2 * copies,)
     assert loss.isfinite().all()
     loss.sum().backward()
     gradients = [p.grad for p in parts.denoiser.parameters() if p.grad is not None]
@@ -137,6 +141,18 @@ def test_a_model_at_its_published_size(option: str) -> None:
     empty, run = stages()[cfg.stage]
     with empty, torch.no_grad():
         run(config)
+
+
+# What build.py supplies.
+DERIVED = {"audio_channels", "channels", "sample_rate", "sizes", "mechanisms"}
+
+
+@each("model")
+def test_a_model_and_its_losses_show_every_argument(option: str) -> None:
+    config = mapping(composed("train", "name=test", f"model={option}"))
+    for name in {"model", "reconstruction", "discriminator"} & set(config):
+        arguments = inspect.signature(get_object(config[name]["_target_"])).parameters
+        assert set(arguments) - DERIVED <= set(config[name]), name
 
 
 def an_autoencoder(config: dict[str, Any]) -> None:
@@ -235,7 +251,9 @@ def test_a_text_encoder_is_chosen_by_its_yaml(option: str) -> None:
 
 @each("objective")
 def test_an_objective(option: str) -> None:
-    trains(build(f"objective={option}"))
+    parts = build(f"objective={option}")
+    assert parts.notes == []  # what ships warns of nothing
+    trains(parts, copies=8)  # so many levels of noise
 
 
 def parts_of_objectives() -> list[str]:
@@ -250,7 +268,7 @@ def test_any_part_of_an_objective_can_be_exchanged(part: str) -> None:
     name, _, option = part.partition("=")
     own = OmegaConf.load(CONF / "objective" / name / f"{option}.yaml")
     assert objective[name]._target_ == own._target_
-    trains(build(f"objective/{part}"))
+    trains(build(f"objective/{part}"), copies=8)
 
 
 # ---- sampling -------------------------------------------------------------------------------
@@ -262,9 +280,12 @@ def sampler_of(*overrides: str) -> Sampler:
     return sampler
 
 
-def samples(sampler: Sampler) -> None:
-    """From noise to a Gaussian's samples, on the default path; the sampler says how many calls."""
-    path = instantiate(composed("train").objective).path
+def path_of(*overrides: str) -> NoisePath:
+    return instantiate(composed("train", *overrides).objective).path
+
+
+def samples(sampler: Sampler, path: NoisePath) -> torch.Tensor:
+    """From noise to samples of a Gaussian around 0.5; the sampler says how many calls."""
     shape = (2, 1, 3)
     oracle = GaussianMixture(
         path, torch.ones(1, dtype=torch.float64), torch.full((1, *shape), 0.5, dtype=torch.float64),
@@ -274,8 +295,8 @@ def samples(sampler: Sampler) -> None:
     out = sampler(oracle, path, fresh(), fresh)
     assert out.shape == (2, *shape)
     assert out.isfinite().all()
-    assert (out - 0.5).abs().max() < 5  # near the data, whose spread is 0.3, and not at infinity
     assert sampler.evaluations >= min(sampler.steps, 4)
+    return out
 
 
 @each("sampler")
@@ -289,26 +310,36 @@ def test_a_sampler_on_its_own_spacing_and_on_every_other(option: str) -> None:
         sampler = instantiate({**own, "spacing": spacing})
         sampler.steps = min(sampler.steps, 6)
         try:
-            samples(sampler)
+            out = samples(sampler, path_of())
+            assert (out - 0.5).abs().max() < 5  # near the data, whose spread is 0.3
         except UserError as error:  # solvers by other libraries cannot start at infinity
             refused.append((spacing, str(error)))
     assert own["spacing"] not in [spacing for spacing, _ in refused]
     assert all("use sampler/spacing=" in line for _, line in refused)
 
 
+@each("sampler")
+def test_a_sampler_on_every_path(option: str) -> None:
+    sampler = sampler_of(f"sampler={option}")
+    sampler.steps = min(sampler.steps, 10)
+    for path in options("objective/path"):
+        samples(sampler, path_of(f"objective/path={path}"))
+
+
 @each("sampler/spacing")
 def test_a_spacing_runs_from_noise_towards_data_on_every_path(option: str) -> None:
-    spacing = sampler_of(f"sampler/spacing={option}").spacing
+    sampler = sampler_of(f"sampler/spacing={option}", "sampler.steps=7")
+    assert sampler.steps == 7
     for path in options("objective/path"):
-        times = spacing(instantiate(composed("train", f"objective/path={path}").objective).path, 7)
+        times = sampler.spacing(path_of(f"objective/path={path}"), sampler.steps)
         assert times.shape == (8,)
         assert (times.diff() < 0).all()
         assert times[-1] >= 0
 
 
 @cache
-def generator(conditioning: str) -> Generator:
-    parts = build(f"conditioning={conditioning}")
+def generator(*overrides: str) -> Generator:
+    parts = build(*overrides)
     network = rebuilt({
         "_target_": "glissando.representations.autoencoder.Autoencoder",
         "network": {"_target_": "glissando.networks.spectral.SpectralAutoencoder",
@@ -323,12 +354,13 @@ def generator(conditioning: str) -> Generator:
 
 
 @each("guidance")
-def test_a_guidance_plays(option: str) -> None:
+@pytest.mark.parametrize("objective", ["rectified_flow", "v"])
+def test_a_guidance_plays(option: str, objective: str) -> None:
     cfg = composed("sample", f"guidance={option}").guidance.copy()
-    model = generator("[adaln_zero,cross_attention]")
+    model = generator("conditioning=[adaln_zero,cross_attention]", f"objective={objective}")
     if OmegaConf.is_missing(cfg, "ckpt"):
         cfg.ckpt = "another"
-        model.companions["another"] = generator("adaln_zero")
+        model.companions["another"] = generator("conditioning=adaln_zero", f"objective={objective}")
     guidance = instantiate(cfg)
     clips = model.generate(["a flute", ""], 0.3, 0, sampler_of("sampler.steps=3"), guidance)
     assert [clip.wave.shape for clip in clips] == [(1, 2400)] * 2
