@@ -56,9 +56,9 @@ def preset(name: str, *names: str, text: int = 384) -> UNet:
     ("name", "mechanisms", "millions"),
     [
         ("unet_tiny", ["adaln_zero"], 0.173),
-        ("unet", ["adaln_zero"], 7.5),
-        ("unet", ["adaln_zero", "cross_attention"], 9.1),
-        ("unet_base", ["adaln_zero"], 118),
+        ("unet", ["adaln_zero"], 8.4),
+        ("unet", ["adaln_zero", "cross_attention"], 9.7),
+        ("unet_base", ["adaln_zero"], 117),
     ],
 )
 def test_sizes_of_the_presets(name, mechanisms, millions):

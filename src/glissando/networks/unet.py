@@ -53,7 +53,8 @@ class UNet(nn.Module):
         channels: C of the latent, in and out.
         sizes: the entries of the condition, without the noise level, which the network adds.
         mechanisms: how entries enter: partial mechanisms by name (or a list of them).
-        width: D of a level of multiple 1. multiples: D of each level over `width`.
+        width: D of a level of multiple 1. multiples: D of each level over `width`. The first level
+            should be some times wider than the latent, all noise of which has to pass there.
         factor: (ff, ft) for each level: how much coarser it is than the one before, the first one
             than the latent. One pair is for all levels but the first, which is the latent's own
             grid. Where a factor does not divide a level, zeros are appended, and cropped again.
@@ -79,11 +80,11 @@ class UNet(nn.Module):
         channels: int,
         sizes: Sizes,
         mechanisms: Specs,
-        width: int = 64,
-        multiples: Sequence[int] = (1, 2, 3),
-        factor: Sequence[Any] = (1, 2),
-        depth: int | Sequence[int] = 2,
-        attention: Sequence[int] = (1, 2),
+        width: int = 256,
+        multiples: Sequence[int] = (1, 1),
+        factor: Sequence[Any] = (1, 4),
+        depth: int | Sequence[int] = 1,
+        attention: Sequence[int] = (1,),
         heads: int | Sequence[int] = 4,
         kernel: Sequence[int] = (1, 3),
         embedding: int | None = None,
