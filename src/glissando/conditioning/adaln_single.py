@@ -56,5 +56,5 @@ class Table(nn.Module):
         self.offset = nn.Parameter(torch.zeros(parts, width))
 
     def forward(self, signal: Mapping[str, Tensor]) -> Modulation:
-        shared = signal[self.key].unflatten(-1, self.offset.shape)
+        shared = signal[self.key].reshape(-1, *self.offset.shape)
         return Modulation(*(shared + self.offset).unbind(dim=1))

@@ -147,7 +147,7 @@ class Pooled(nn.Module):
         self.others = mlp(dim, width, bias) if self.names else None
 
     def forward(self, condition: Condition) -> Tensor:
-        parts = []
+        parts: list[Tensor] = []
         if self.noise is not None:
             parts.append(self.noise(condition[NOISE].value))
         if self.others is not None:
@@ -177,7 +177,7 @@ class Embed(nn.Module):
 
     def forward(self, condition: Condition) -> list[Tokens]:
         """One `Tokens` per entry, in the order of `sizes`."""
-        out = []
+        out: list[Tokens] = []
         for name, layer in self.layers.items():
             tokens = as_tokens(condition[name])
             out.append(Tokens(layer(tokens.value), tokens.mask))

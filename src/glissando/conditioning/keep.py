@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar
@@ -16,7 +16,7 @@ _store = ContextVar("kept", default=None)
 
 
 @contextmanager
-def keeping() -> Iterator[None]:
+def keeping() -> Generator[None]:
     """Inside, with gradients off, modules reuse what they made of the very same objects.
 
     Nothing outlives the `with`, and weights must not change inside it. It pays where the same

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -55,7 +56,7 @@ class Levels(ABC):
 
 
 def normal_quantile(u: Tensor, mean: float, std: float) -> Tensor:
-    return mean + std * torch.special.ndtri(u)
+    return mean + std * cast("Any", torch.special).ndtri(u)  # torch leaves it without types
 
 
 class Uniform(Levels):

@@ -29,7 +29,7 @@ class Objective:
         """What the user should know of this combination, one line each; empty for a sound one."""
         low, high = self.parameterization.limits(self.path)
         names = f"{type(self.parameterization).__name__} on the {type(self.path).__name__} path"
-        notes = []
+        notes: list[str] = []
         if low > 0:
             notes.append(
                 f"{names} is infinite at t = 0 (sigma' diverges), so t is capped from below at "

@@ -72,7 +72,7 @@ class DiscreteBeta(VariancePreserving):
     alpha² = prod (1 - beta_i) exactly; in between, B is linear, so any t may be asked for.
     """
 
-    def __init__(self, betas: Sequence[float]) -> None:
+    def __init__(self, betas: Sequence[float] | Tensor) -> None:
         table = torch.as_tensor(betas, dtype=torch.float64)
         if table.ndim != 1 or len(table) < 1 or not ((table > 0) & (table < 1)).all():
             raise UserError("objective.path.betas must be a list of numbers in (0, 1)")
@@ -82,7 +82,7 @@ class DiscreteBeta(VariancePreserving):
     @classmethod
     def linear(cls, low: float, high: float, steps: int = 1000) -> DiscreteBeta:
         """Betas evenly spaced (DDPM: 1e-4 to 0.02)."""
-        return cls(torch.linspace(low, high, steps, dtype=torch.float64).tolist())
+        return cls(torch.linspace(low, high, steps, dtype=torch.float64))
 
     @classmethod
     def scaled_linear(
@@ -90,7 +90,7 @@ class DiscreteBeta(VariancePreserving):
     ) -> DiscreteBeta:
         """Square roots of beta evenly spaced: latent diffusion's "linear", and so AudioLDM's."""
         roots = torch.linspace(low**0.5, high**0.5, steps, dtype=torch.float64)
-        return cls((roots**2).tolist())
+        return cls(roots**2)
 
     def _table_like(self, t: Tensor) -> Tensor:
         if self.table.device != t.device:  # once: later calls find it there

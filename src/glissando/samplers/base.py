@@ -119,7 +119,7 @@ def points(path: Path, times: Tensor) -> list[Point]:
     """The path at ``times`` (N,), float64 on the host."""
     c = path(times)
     fields = (c.t, c.alpha, c.sigma, c.d_alpha, c.d_sigma, c.log_snr)
-    return [Point(*row) for row in torch.stack(fields, 1).tolist()]
+    return [Point(*row) for row in torch.stack(fields, 1).numpy().tolist()]
 
 
 def move(estimate: Estimate, s: Point) -> Tensor:

@@ -56,7 +56,7 @@ class Likelihood:
         z = first.alpha * x_0
         # p(x) = p(alpha x) alpha^size
         nats = size * math.log(first.alpha)
-        for here, there in pairwise(levels.tolist()):
+        for here, there in pairwise(levels.numpy().tolist()):
             z, gain = step(run, z, here, there, probes)
             nats = nats + gain
         # Normalized latents have unit variance, so at the noise end so much is left of them.
@@ -90,7 +90,7 @@ def slope(run: Run, z: Tensor, log_ratio: float, probes: list[Tensor]) -> tuple[
         z = z.detach().requires_grad_()
         estimate = run.denoise(z, at)
         change = d_alpha * estimate.x_0 + d_sigma * estimate.eps
-        traces = []
+        traces: list[Tensor] = []
         for probe in probes:
             (product,) = torch.autograd.grad(change, z, probe, retain_graph=True)
             traces.append((product * probe).flatten(1).sum(1))

@@ -44,7 +44,7 @@ class ClipNoise:
 
     def _node(self, number: int) -> Tensor:
         """Unit noise that belongs to one node of the Brownian tree, whenever it is asked for."""
-        clips = []
+        clips: list[Tensor] = []
         for seed in self.seeds:
             generator = torch.Generator().manual_seed(scramble(seed, number))
             clips.append(torch.randn(self.shape, generator=generator, dtype=self.dtype))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -66,7 +67,7 @@ class Ode(Solver):
         self, run: Run, z: Tensor, grid: list[Point], progress: Progress | None
     ) -> Tensor:
         try:
-            from torchdiffeq import odeint
+            from torchdiffeq import odeint  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
         except ImportError as error:
             raise UserError("sampler=ode needs torchdiffeq: pip install torchdiffeq") from error
         ends = self.ends(grid)
@@ -80,6 +81,8 @@ class Ode(Solver):
 
         if ends[0] < ends[1]:
             tolerance = {"rtol": self.rtol, "atol": self.atol}
-            states = odeint(slope, z, ends.to(z.device), method=self.method, **tolerance)
+            states = cast(
+                "Any", odeint(slope, z, ends.to(z.device), method=self.method, **tolerance)
+            )
             z = torch.as_tensor(states[-1])
         return self.finish(run, z, grid, progress)

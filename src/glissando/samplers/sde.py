@@ -33,7 +33,7 @@ class Sde(Solver):
         self, run: Run, z: Tensor, grid: list[Point], progress: Progress | None
     ) -> Tensor:
         try:
-            from torchsde import sdeint
+            from torchsde import sdeint  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
         except ImportError as error:
             raise UserError("sampler=sde needs torchsde: pip install torchsde") from error
         ends = self.ends(grid)

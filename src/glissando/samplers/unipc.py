@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -65,11 +66,13 @@ def weights(places: list[float], h: float) -> list[float]:
     """
     if len(places) <= 1:
         return [0.5] * len(places)
-    wanted, phi, factorial = [], math.expm1(-h) / -h - 1, 1
+    wanted: list[float] = []
+    phi, factorial = math.expm1(-h) / -h - 1, 1
     for power in range(1, len(places) + 1):
         factorial *= power
         wanted.append(phi * factorial / math.expm1(-h))
         phi = phi / -h - 1 / (factorial * (power + 1))
     x = torch.tensor(places, dtype=torch.float64)
     matrix = torch.stack([x**power for power in range(len(places))])
-    return torch.linalg.solve(matrix, torch.tensor(wanted, dtype=torch.float64)).tolist()
+    right = torch.tensor(wanted, dtype=torch.float64)
+    return cast("Any", torch.linalg).solve(matrix, right).tolist()  # torch leaves it without types
