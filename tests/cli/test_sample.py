@@ -164,6 +164,9 @@ def test_seeds_count_on_and_a_clip_is_the_same_alone_and_among_others(sample: Sa
     ("device=gpu", "device=gpu"),
     ("n=1.5", "n must be"),
     ("seed=1.5", "seed must be"),
+    ("seed=99999999999999999999", "seed must be below 2^62"),
+    ("sampler.steps=2.5", "sampler.steps must be a whole number, not 2.5"),
+    ("guidance.interval=[3]", "guidance.interval is [low, high] in log-SNR, not [3]"),
 ])  # fmt: skip
 def test_a_wrong_argument_is_one_line(sample: Sample, argument: str, line: str) -> None:
     soundfile.write("in.wav", np.zeros(RATE), RATE)
@@ -265,6 +268,7 @@ def test_a_negative_prompt_is_heard(sample: Sample) -> None:
     assert sample("prompt=a flute", "out=plain", *QUICK).status == 0
     assert sample("prompt=a flute", "negative_prompt=drums", "out=other", *QUICK).status == 0
     assert facts(Path("other"))["negative_prompt"] == "drums"
+    assert facts(Path("other"))["evaluations"] == 2
     assert clip(Path("plain")) != clip(Path("other"))
 
 

@@ -5,7 +5,7 @@ import torch
 
 from glissando.condition import Condition
 from glissando.diffusion.denoiser import Denoiser
-from glissando.diffusion.levels import Uniform
+from glissando.diffusion.levels import LogSnrUniform, Uniform
 from glissando.diffusion.objective import Objective
 from glissando.diffusion.oracle import GaussianMixture
 from glissando.diffusion.parameterization import EDM, X0, Epsilon, V, Velocity
@@ -171,6 +171,14 @@ def test_undefined_ends_are_capped_and_explained():
         objective(VarianceExploding(), EDM()),
     ):
         assert sound.notes() == []
+
+
+def test_levels_beyond_the_end_of_a_path_are_told():
+    low = LogSnrUniform(-12, 8)
+    (note,) = Objective(LinearBeta(), V(), low).notes()  # which ends at log-SNR -10.5
+    assert "objective.levels asks in 7.5% of draws for more noise than the LinearBeta path" in note
+    assert Objective(Cosine(), V(), low).notes() == []
+    assert Objective(VarianceExploding(), EDM(), low).notes() == []
 
 
 def test_epsilon_samples_from_pure_noise_on_a_capped_path():

@@ -107,8 +107,9 @@ def test_outside_the_interval_only_the_condition_runs(kind):
         assert denoiser.network.rows == [2 * B if inside else B]
         plain = denoiser(z, t, KEPT)
         assert torch.equal(estimate.x_0, plain.x_0) is not inside
-    with pytest.raises(UserError, match=r"guidance\.interval"):
-        kind(scale=0.5, interval=[2, -2])
+    for bad in ([2, -2], [3], 3, [1, 2, 3]):
+        with pytest.raises(UserError, match=r"guidance\.interval"):
+            kind(scale=0.5, interval=bad)
 
 
 def test_rescale_brings_back_the_deviation_over_all_axes():
@@ -125,6 +126,8 @@ def test_rescale_brings_back_the_deviation_over_all_axes():
     for bad in (-0.1, 1.1):
         with pytest.raises(UserError, match=r"guidance\.rescale"):
             ClassifierFree(rescale=bad)
+    silent = condition(0.0, 0.0)  # what an untrained network answers: 0
+    assert ClassifierFree(5.0, rescale=0.5)(denoiser, silent, silent)(z, t).x_0.isfinite().all()
 
 
 def test_cfg_plus_plus_renoises_with_the_null():
@@ -155,6 +158,8 @@ def test_cfg_zero_star_projects_the_null():
     expected = share * dropped + 4 * (kept - share * dropped)
     ours = CFGZeroStar(4.0)(denoiser, KEPT, DROPPED)(z, t)
     torch.testing.assert_close(ours.x_0, denoiser.estimate(z, t, expected).x_0)
+    with pytest.raises(UserError, match=r"guidance\.zero_below"):
+        CFGZeroStar(zero_below=float("inf"))
     # Zero-init: a velocity of 0 leaves z where it is.
     denoise = CFGZeroStar(4.0, zero_below=1.0)(denoiser, KEPT, DROPPED)
     denoiser.network.rows.clear()

@@ -204,10 +204,48 @@ def test_strength_means_the_same_noise_on_every_path():
         assert levels == pytest.approx([10 - 20 * strength] * len(levels))
 
 
+@pytest.mark.parametrize("sampler", FIXED)
+def test_a_start_beside_a_time_of_the_grid_is_no_step(sampler):
+    """Strengths that fall on a level but for the last digit: .26 and .12 of these grids do."""
+    path = Rectified()
+    oracle, init = gaussian(path), torch.zeros(2, *SHAPE, dtype=torch.float64)
+    for steps, strength in ((51, 0.26), (26, 0.12), (26, 0.56)):
+        times = remaining(path, LogSnrLinear()(path, steps), strength)
+        assert path(times[:-1]).log_snr.diff().min() > 0.3
+        fresh = noise_of()
+        run = sampler(steps, LogSnrLinear())
+        assert run(oracle, path, fresh(), fresh, init=init, strength=strength).abs().max() < 10
+
+
 @pytest.mark.parametrize("steps", [0, -3])
 def test_steps_below_one_name_the_flag(steps):
     with pytest.raises(UserError, match=r"sampler\.steps"):
         Euler(steps)
+
+
+@pytest.mark.parametrize(
+    ("make", "line"),
+    [
+        (lambda: Euler(2.5), r"sampler\.steps must be a whole number, not 2\.5"),
+        (lambda: DDIM(4, eta=1.5), r"sampler\.eta of DDIM must be between 0 and 1, not 1\.5"),
+        (lambda: DPMpp2MSDE(4, eta=float("nan")), r"sampler\.eta"),
+        (lambda: HeunChurn(4, churn=float("nan")), r"sampler\.churn"),
+        # torchdiffeq's fixed-step methods would go from noise to data in a single step.
+        (lambda: Ode(method="euler"), r"sampler\.method must be one of dopri5, .*, not euler"),
+        (lambda: Ode(rtol=0), r"sampler\.rtol"),
+        (lambda: Sde(4, method="rk4"), r"sampler\.method must be one of heun, .*, not rk4"),
+        (lambda: Karras(rho=0), r"sampler\.spacing\.rho"),
+    ],
+)
+def test_bad_settings_name_their_flag(make, line):
+    with pytest.raises(UserError, match=line):
+        make()
+
+
+def test_churn_leaves_pure_noise_alone():
+    path, fresh = Rectified(), noise_of()
+    sampler = HeunChurn(4, Polynomial(), sigma_max=float("inf"))
+    assert sampler(gaussian(path), path, fresh(), fresh).isfinite().all()
 
 
 def test_solvers_refuse_pure_noise_and_noise_needs_a_source():
@@ -252,6 +290,23 @@ def test_no_step_waits_for_the_device(monkeypatch, sampler):
         fresh = MetaNoise()
         assert sampler(4)(denoise, Cosine(), fresh(), fresh).shape == (2, *SHAPE)
     assert len(told) == 4
+
+
+@pytest.mark.parametrize("spacing", [Polynomial(start=0.99), Polynomial(2, 0.99), Karras()])
+def test_an_adaptive_solver_ends_beside_the_data_on_any_spacing(path, spacing):
+    """Its last step is an Euler step: from the middle of the path it would leave only a mean."""
+    oracle, noise = gaussian(path), noise_of(4)()
+    fine = Ode()(oracle, path, noise)
+    # Where they start, at a sigma / alpha from 60 on, is a few hundredths of the data apart.
+    assert (Ode(spacing)(oracle, path, noise) - fine).abs().max() < 0.1
+
+
+@pytest.mark.parametrize(("method", "each"), [("heun", 2), ("midpoint", 2), ("euler_heun", 1)])
+def test_the_sde_solver_counts(method, each):
+    path, fresh = Rectified(), noise_of()
+    solver = Sde(9, method=method)
+    solver(gaussian(path), path, fresh(), fresh)
+    assert solver.evaluations == 9 * each + 2  # torchsde looks once at a shape; one step to data
 
 
 def test_adaptive_solver_meets_its_tolerance_and_counts(path):

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from glissando.diffusion.path_beta import LinearBeta
+from glissando.diffusion.path_beta import DiscreteBeta, LinearBeta
 from glissando.diffusion.path_exploding import VarianceExploding
 from glissando.diffusion.path_rectified import Rectified
 from glissando.errors import UserError
@@ -72,6 +72,14 @@ def test_ranges_mean_the_same_noise_on_every_path(path):
     torch.testing.assert_close(levels, torch.linspace(-6, 6, 13, dtype=torch.float64))
 
 
+@pytest.mark.parametrize("steps", [1, 2, 50, 500])
+def test_log_snr_starts_where_a_path_ends_before_minus_10(path, steps):
+    for on in (path, DiscreteBeta.scaled_linear(), DiscreteBeta.linear(1e-4, 0.02)):
+        end = on(torch.tensor(on.end, dtype=torch.float64)).log_snr.item()
+        first = on(LogSnrLinear()(on, steps)[:1]).log_snr.item()
+        assert first == pytest.approx(max(-10, end))
+
+
 def test_shift_is_stable_diffusion_3s_on_the_rectified_path(path):
     t = Polynomial()(Rectified(), 10)
     torch.testing.assert_close(
@@ -96,7 +104,9 @@ def test_shift_is_stable_diffusion_3s_on_the_rectified_path(path):
         (lambda: Listed([2.0, 0.0])(Rectified(), 1), "outside this path"),
         (lambda: Listed([0.2, 0.5, 0.0])(Rectified(), 2), "distinct levels"),
         # sigma / alpha of this path ends at 191.
-        (lambda: Exponential(0.3, 5000)(LinearBeta(), 50), "distinct levels"),
+        (lambda: Exponential(0.3, 5000)(LinearBeta(), 50), r"path ends at -10\.5 \(190"),
+        (lambda: Exponential(0.3, 500)(LinearBeta(), 3), r"\.sigma_max"),  # one level beyond
+        (lambda: LogSnrLinear(-12)(DiscreteBeta.scaled_linear(), 1), r"-8\.857 .*spacing\.low"),
     ],
 )
 def test_bad_settings_name_their_flag(make, flag):

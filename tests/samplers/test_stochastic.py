@@ -1,6 +1,7 @@
 """Samplers that add noise: moments, strong convergence along one Brownian path, EDM's paper."""
 
 import math
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -74,6 +75,62 @@ def test_mean_and_covariance(path, sampler):
     assert (x_0.std(0) / std - 1).abs().max() < 4.5 * error / math.sqrt(2) + bias
     off = torch.corrcoef(x_0.T) - torch.eye(len(mean))
     assert off.abs().max() < 4.5 * error
+
+
+class Basis:
+    """For every draw of noise a clip in which it is 1 and all others are 0, and one with none.
+
+    On Gaussian data a sampler is linear in its noise: the first clip is its mean, and the squares
+    of what the others add to that sum to its variance, without any chance.
+    """
+
+    def __init__(self, draws):
+        self.shape, self.drawn, self.places = (1 + draws, *SHAPE), 0, {}
+
+    def __call__(self):
+        self.drawn += 1
+        noise = torch.zeros(self.shape, dtype=torch.float64)
+        noise[self.drawn] = 1
+        return noise
+
+    def between(self, start, end):
+        if (start, end) not in self.places:
+            self.places[start, end] = self()
+        return self.places[start, end]
+
+
+def bias(sampler, path):
+    """Largest error of a mean, and of a standard deviation, in standard deviations of the data."""
+    oracle, fresh = gaussian(path), Basis(sampler.steps + 2)
+    x_0 = sampler(oracle, path, fresh(), fresh)
+    mean, std = x_0[0], (x_0[1:] - x_0[0]).square().sum(0).sqrt()
+    errors = (mean - oracle.means[0]) / oracle.stds[0], std / oracle.stds[0] - 1
+    return [error.abs().max().item() for error in errors]
+
+
+WIDE = LogSnrLinear(-18, 12)  # what the ends of the grid leave out is below 2e-4
+LAWS = {
+    "ddim_eta_1": (partial(DDIM, eta=1), 1, 0.1),
+    "ddim_eta_0.3": (partial(DDIM, eta=0.3), 1, 0.06),
+    "euler_maruyama": (EulerMaruyama, 1, 0.06),
+    "heun_churn": (partial(HeunChurn, churn=10, gain=1), 2, 0.02),
+    "dpmpp_2m_sde": (DPMpp2MSDE, 2, 0.01),
+    "dpmpp_2m_sde_eta_0.5": (partial(DPMpp2MSDE, eta=0.5), 2, 0.01),
+    "dpmpp_3m_sde": (DPMpp3MSDE, 2, 0.01),
+    "sde": (Sde, 2, 0.01),
+}
+
+
+@pytest.mark.parametrize(("sampler", "order", "most"), LAWS.values(), ids=LAWS)
+@pytest.mark.parametrize("path", [Cosine(), VarianceExploding()], ids=names)
+def test_order_in_law(path, sampler, order, most):
+    """Mean and variance converge to the data's, exactly and at the weak order."""
+    coarse, fine = (bias(sampler(steps, WIDE), path) for steps in (70, 140))
+    assert fine[0] < most
+    assert fine[1] < most
+    assert fine[0] < 0.6 * coarse[0] or fine[0] < 2e-4
+    measured = math.log2(coarse[1] / fine[1])
+    assert order - 0.15 < measured < order + 0.6
 
 
 @pytest.mark.parametrize("sampler", [DDIM, DPMpp2MSDE, DPMpp3MSDE, EulerMaruyama, Sde])

@@ -60,6 +60,8 @@ def _check_numbers(settings: dict[Any, Any]) -> None:
     for name in ("seconds", "strength"):
         if type(settings[name]) not in (int, float, type(None)):
             raise UserError(f"{name} must be a number, not {settings[name]}")
+    if abs(settings["seed"]) >= 2**62:
+        raise UserError(f"seed must be below 2^62, not {settings['seed']}")
     if settings["n"] < 1:
         raise UserError(f"n must be at least 1, not {settings['n']}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import torch
 from torch import nn
 
 from glissando.diffusion.denoiser import Denoiser
@@ -41,4 +42,16 @@ class Objective:
                 f"divide out), so t is capped at {high:.4g}; objective/parameterization=v has no "
                 "such end"
             )
+        beyond = self._beyond()
+        if beyond > 0:
+            notes.append(
+                f"objective.levels asks in {beyond:.1%} of draws for more noise than the "
+                f"{type(self.path).__name__} path holds; they are made at its end"
+            )
         return notes
+
+    def _beyond(self) -> float:
+        """The share of the levels' law that a bounded path can only answer with its end."""
+        u = (torch.arange(1000, dtype=torch.float64) + 0.5) / 1000
+        t = self.levels(self.path, u, torch.full_like(u, 1024))
+        return (t >= self.path.limit).double().mean().item()

@@ -17,7 +17,7 @@ from glissando.diffusion.path import Coefficients, Path, spread
 from glissando.errors import UserError
 
 # |1 / alpha| beyond this makes an epsilon network's x_0 all rounding error; DDPM's own schedule
-# ends at 1 / alpha = 159, AudioLDM's at 191.
+# ends at 1 / alpha = 157, AudioLDM's at 84 (objective/path=linear_beta at 191).
 LARGEST_GAIN = 200.0
 # Velocity on a path whose sigma starts like sqrt(t) is infinite at 0 and still learnable here.
 SMALLEST_T = 1e-5

@@ -99,10 +99,12 @@ class Interval:
     """The log-SNRs in which guidance is on (Kynkaanniemi et al. 2024); None is all of them."""
 
     def __init__(self, bounds: Sequence[float] | None) -> None:
-        low, high = (-math.inf, math.inf) if bounds is None else bounds
-        if not low < high:
+        try:
+            self.low, self.high = map(float, (-math.inf, math.inf) if bounds is None else bounds)
+        except (TypeError, ValueError):  # a single number, or not two
+            self.low = self.high = math.nan
+        if not self.low < self.high:
             raise UserError(f"guidance.interval is [low, high] in log-SNR, not {bounds}")
-        self.low, self.high = float(low), float(high)
         self._always = bounds is None
 
     def holds(self, denoiser: Denoiser, t: Tensor) -> bool:

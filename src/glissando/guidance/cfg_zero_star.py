@@ -11,6 +11,7 @@ from torch import Tensor
 from glissando.condition import Condition
 from glissando.diffusion.denoiser import Denoiser
 from glissando.diffusion.estimate import Denoise, Estimate
+from glissando.errors import UserError
 from glissando.guidance.base import Guidance, Interval, Pair
 
 
@@ -29,6 +30,8 @@ class CFGZeroStar(Guidance):
         zero_below: float | None = None,
         interval: Sequence[float] | None = None,
     ) -> None:
+        if zero_below is not None and not zero_below < math.inf:
+            raise UserError(f"guidance.zero_below is a log-SNR or null, not {zero_below}")
         self.scale, self.interval = scale, Interval(interval)
         self.start = Interval(None if zero_below is None else (zero_below, math.inf))
 

@@ -54,9 +54,9 @@ class ClassifierFree(Guidance):
             kept, dropped = pair.outputs(z, t)
             guided = torch.lerp(dropped, kept, self.scale)
             if self.rescale > 0:
-                guided = guided * (
-                    1 + self.rescale * (deviation(kept, mask) / deviation(guided, mask) - 1)
-                )
+                # An untrained network answers 0 everywhere: its deviation must not divide.
+                share = deviation(kept, mask) / deviation(guided, mask).clamp(min=1e-12)
+                guided = guided * (1 + self.rescale * (share - 1))
             return denoiser.estimate(z, t, guided)
 
         return denoise

@@ -146,6 +146,8 @@ class Sampler(ABC):
     def __init__(self, steps: int = 50, spacing: Spacing | None = None) -> None:
         if steps < 1:
             raise UserError(f"sampler.steps must be at least 1, not {steps}")
+        if int(steps) != steps:
+            raise UserError(f"sampler.steps must be a whole number, not {steps}")
         self.steps = steps
         self.spacing = Polynomial() if spacing is None else spacing
 
@@ -166,6 +168,7 @@ class Sampler(ABC):
         Meng et al. 2022; see ``remaining``). Raises UserError, after the last step,
         where z became NaN or infinite, with the step at which it first did.
         """
+        self.evaluations = 0
         times = self.spacing(path, self.steps)
         if strength == 1:
             init = None
@@ -221,6 +224,7 @@ def report(worst: Tensor | int, grid: list[Point]) -> None:
 
 # Strength spans these log-SNRs, from faint hiss to nothing of the input left, on every path.
 CLEANEST, NOISIEST = 10.0, -10.0
+LEAST = 0.01  # of log-SNR in the first step of an edit
 
 
 def remaining(path: Path, times: Tensor, strength: float) -> Tensor:
@@ -234,5 +238,8 @@ def remaining(path: Path, times: Tensor, strength: float) -> Tensor:
     if strength == 0:
         return times[-1:]
     level = torch.tensor(CLEANEST + strength * (NOISIEST - CLEANEST), dtype=torch.float64)
-    start = path.t(level).clamp(max=times[0])
-    return torch.cat([start[None], times[times < start]])
+    start = path.t(level).clamp(max=times[0])[None]
+    # A time of the grid beside the start would make a step of no length, by which multistep
+    # samplers divide and in which a Brownian path has no increment.
+    later = path(times).log_snr - path(start).log_snr > LEAST
+    return torch.cat([start, times[later]])

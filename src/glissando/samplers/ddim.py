@@ -6,8 +6,8 @@ import math
 
 from torch import Tensor
 
+from glissando.errors import UserError
 from glissando.samplers.base import Point, Run, Sampler
-from glissando.samplers.dpmpp_2m import positive
 from glissando.samplers.spacing import Spacing
 
 
@@ -21,14 +21,16 @@ class DDIM(Sampler):
 
     def __init__(self, steps: int = 50, spacing: Spacing | None = None, eta: float = 0.0) -> None:
         super().__init__(steps, spacing)
-        self.eta = positive(eta)
+        if not 0 <= eta <= 1:  # more noise than the posterior's may exceed sigma_s itself
+            raise UserError(f"sampler.eta of DDIM must be between 0 and 1, not {eta}")
+        self.eta = eta
 
     def step(self, run: Run, z: Tensor, t: Point, s: Point) -> Tensor:
         estimate = run.denoise(z, t)
         if s.sigma == 0:
             return estimate.x_0
         posterior = s.sigma * math.sqrt(1 - (s.ratio / t.ratio) ** 2)
-        added = min(self.eta * posterior, s.sigma)
+        added = self.eta * posterior
         kept = math.sqrt(s.sigma**2 - added**2)
         z = s.alpha * estimate.x_0 + kept * estimate.eps
         return z + added * run.between(t, s) if added > 0 else z

@@ -44,8 +44,8 @@ class DPMpp2MSDE(Sampler):
 
 def positive(eta: float) -> float:
     """``eta``, the share of the reverse SDE's noise; raises UserError below 0."""
-    if eta < 0:
-        raise UserError(f"sampler.eta must be at least 0, not {eta}")
+    if not 0 <= eta < math.inf:
+        raise UserError(f"sampler.eta must be at least 0 and finite, not {eta}")
     return eta
 
 

@@ -31,14 +31,15 @@ class HeunChurn(Heun):
         gain: float = 1.003,
     ) -> None:
         super().__init__(steps, spacing)
-        if churn < 0:
+        if not churn >= 0:
             raise UserError(f"sampler.churn must be at least 0, not {churn}")
         self.churn, self.gain = churn, gain
         self.sigma_min, self.sigma_max = sigma_min, sigma_max
 
     def step(self, run: Run, z: Tensor, t: Point, s: Point) -> Tensor:
         raise_by = min(self.churn / self.steps, math.sqrt(2) - 1)
-        if raise_by > 0 and self.sigma_min <= t.ratio <= self.sigma_max:
+        # At pure noise there is nothing to go back to, whatever sigma_max.
+        if raise_by > 0 and t.alpha > 0 and self.sigma_min <= t.ratio <= self.sigma_max:
             noisier = run.at_log_snr(t.log_snr - 2 * math.log1p(raise_by))
             added = noisier.alpha * math.sqrt(noisier.ratio**2 - t.ratio**2)
             z = noisier.alpha / t.alpha * z + self.gain * added * run.fresh()

@@ -12,6 +12,12 @@ from glissando.errors import UserError
 from glissando.samplers.base import Point, Progress, Run, Sampler, move, report
 from glissando.samplers.spacing import LogSnrLinear, Spacing
 
+# Levels of the grid, of which only the first and the last with noise are used: so many that the
+# one step from there to the data is short on spacings that end in equal steps of t as well.
+FINE = 1000
+# Of torchdiffeq's methods, those that choose their steps; the others would take a single one.
+ADAPTIVE = ("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun")
+
 
 class Solver(Sampler):
     """What samplers that leave the steps to a library share: time is log(alpha / sigma)."""
@@ -48,9 +54,9 @@ class Ode(Solver):
     """dz = x_0 d(alpha) + eps d(sigma) between the ends of the spacing, then one step to data.
 
     The solver takes its own steps to meet ``rtol`` and ``atol``; ``evaluations`` says afterwards
-    how many estimates that took. It waits for the device at each, and chooses steps for the batch
-    as a whole, so in another batch a clip comes out the same only to those tolerances. Needs
-    torchdiffeq.
+    how many estimates that took, and so does each clip's json. It waits for the device at each, and
+    chooses steps for the batch as a whole, so in another batch a clip comes out the same only to
+    those tolerances. Needs torchdiffeq.
     """
 
     def __init__(
@@ -60,7 +66,11 @@ class Ode(Solver):
         rtol: float = 1e-4,
         atol: float = 1e-4,
     ) -> None:
-        super().__init__(2, LogSnrLinear() if spacing is None else spacing)
+        super().__init__(FINE, LogSnrLinear() if spacing is None else spacing)
+        if method not in ADAPTIVE:
+            raise UserError(f"sampler.method must be one of {', '.join(ADAPTIVE)}, not {method}")
+        if not (rtol > 0 and atol > 0):
+            raise UserError(f"sampler.rtol and .atol must be above 0, not {rtol} and {atol}")
         self.method, self.rtol, self.atol = method, rtol, atol
 
     def integrate(

@@ -13,6 +13,8 @@ from glissando.samplers.base import Point, Progress, Run
 from glissando.samplers.ode import Solver
 from glissando.samplers.spacing import LogSnrLinear, Spacing
 
+METHODS = ("heun", "midpoint", "euler_heun")  # torchsde's for Stratonovich and diagonal noise
+
 
 class Sde(Solver):
     """dz = [f z - g² score] dt + g dw between the ends of the spacing, then one step to data.
@@ -27,6 +29,8 @@ class Sde(Solver):
         self, steps: int = 50, spacing: Spacing | None = None, method: str = "heun"
     ) -> None:
         super().__init__(steps, LogSnrLinear() if spacing is None else spacing)
+        if method not in METHODS:
+            raise UserError(f"sampler.method must be one of {', '.join(METHODS)}, not {method}")
         self.method = method
 
     def integrate(
@@ -48,7 +52,10 @@ class Sde(Solver):
 
 
 class Reverse:
-    """Drift and diffusion as torchsde asks for them; time is log(alpha / sigma), z is flat."""
+    """Drift and diffusion as torchsde asks for them; time is log(alpha / sigma), z is flat.
+
+    No ``f`` alone: no method here wants it, and torchsde would call it once just for its shape.
+    """
 
     noise_type = "diagonal"
     sde_type = "stratonovich"
@@ -63,9 +70,6 @@ class Reverse:
         # Probability flow less g² score / 2; score = -eps / sigma and g² = 2 sigma² here.
         drift = d_alpha * x_0 + (d_sigma - at.sigma) * eps
         return drift, torch.full_like(z, math.sqrt(2) * at.sigma)
-
-    def f(self, time: Tensor, z: Tensor) -> Tensor:
-        return self.f_and_g(time, z)[0]
 
     def g(self, time: Tensor, z: Tensor) -> Tensor:
         at = self._run.at_log_snr(2 * float(time))

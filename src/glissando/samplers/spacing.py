@@ -45,6 +45,10 @@ class Spacing(ABC):
         """The grid, unchecked."""
 
 
+NOISIEST = -10.0
+"""log-SNR that passes for pure noise where nothing else is said: sigma / alpha = 148."""
+
+
 def ramp(n: int) -> Tensor:
     """(n,) float64 from 0 to 1; n = 1 gives 0."""
     return torch.linspace(0, 1, n, dtype=torch.float64)
@@ -82,38 +86,57 @@ class LevelSpacing(Spacing):
         self.to_data = to_data
 
     def times(self, path: Path, steps: int) -> Tensor:
-        times = path.t(self.log_snr(ramp(steps if self.to_data else steps + 1)))
+        end = float(path(torch.tensor(path.end, dtype=torch.float64)).log_snr)
+        wanted = self.log_snr(ramp(steps if self.to_data else steps + 1), end)
+        times = path.t(wanted)
+        # A bounded path answers what lies beyond it with its end: said, not sampled.
+        asked, there = (float(level[0]) for level in (wanted, path(times).log_snr))
+        if there - asked > 1e-6:
+            raise UserError(
+                f"sampler.spacing starts at log-SNR {asked:.4g} (sigma / alpha "
+                f"{math.exp(-asked / 2):.4g}), but this path ends at {there:.4g} "
+                f"({math.exp(-there / 2):.4g}): narrow sampler.spacing.low or .sigma_max"
+            )
         return torch.cat([times, times.new_zeros(1)]) if self.to_data else times
 
     @abstractmethod
-    def log_snr(self, place: Tensor) -> Tensor:
-        """log-SNR at each place on a ramp from 0 (noise) to 1 (data)."""
+    def log_snr(self, place: Tensor, end: float) -> Tensor:
+        """log-SNR at each place on a ramp from 0 (noise) to 1 (data).
+
+        ``end`` is that of what passes for pure noise on the path, -inf where it is.
+        """
 
 
 class LogSnrLinear(LevelSpacing):
-    """log-SNR in equal steps from ``low`` to ``high`` (nats)."""
+    """log-SNR in equal steps from ``low`` to ``high`` (nats).
 
-    def __init__(self, low: float = -10.0, high: float = 10.0, to_data: bool = True) -> None:
+    ``low`` None is -10, or the path's end where that is cleaner (AudioLDM's is at -8.86).
+    """
+
+    def __init__(self, low: float | None = None, high: float = 10.0, to_data: bool = True) -> None:
         super().__init__(to_data)
-        if not low < high:
+        if not (NOISIEST if low is None else low) < high:
             raise UserError(f"sampler.spacing needs low < high, not low={low} and high={high}")
         self.low, self.high = low, high
 
-    def log_snr(self, place: Tensor) -> Tensor:
-        return self.low + (self.high - self.low) * place
+    def log_snr(self, place: Tensor, end: float) -> Tensor:
+        low = max(NOISIEST, end) if self.low is None else self.low
+        return low + (self.high - low) * place
 
 
 class SigmaSpacing(LevelSpacing):
     """A range given as sigma / alpha."""
 
-    def __init__(self, sigma_min: float, sigma_max: float, to_data: bool = True) -> None:
+    def __init__(self, sigma_min: float, sigma_max: float, rho: float, to_data: bool) -> None:
         super().__init__(to_data)
+        if not rho > 0:
+            raise UserError(f"sampler.spacing.rho must be above 0, not {rho}")
         if not 0 < sigma_min < sigma_max:
             raise UserError(
                 "sampler.spacing needs 0 < sigma_min < sigma_max, not "
                 f"sigma_min={sigma_min} and sigma_max={sigma_max}"
             )
-        self.sigma_min, self.sigma_max = sigma_min, sigma_max
+        self.sigma_min, self.sigma_max, self.rho = sigma_min, sigma_max, rho
 
 
 class Karras(SigmaSpacing):
@@ -126,10 +149,9 @@ class Karras(SigmaSpacing):
         rho: float = 7.0,
         to_data: bool = True,
     ) -> None:
-        super().__init__(sigma_min, sigma_max, to_data)
-        self.rho = rho
+        super().__init__(sigma_min, sigma_max, rho, to_data)
 
-    def log_snr(self, place: Tensor) -> Tensor:
+    def log_snr(self, place: Tensor, end: float) -> Tensor:
         low, high = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
         return -2 * self.rho * (high + place * (low - high)).log()
 
@@ -148,10 +170,9 @@ class Exponential(SigmaSpacing):
         rho: float = 1.0,
         to_data: bool = True,
     ) -> None:
-        super().__init__(sigma_min, sigma_max, to_data)
-        self.rho = rho
+        super().__init__(sigma_min, sigma_max, rho, to_data)
 
-    def log_snr(self, place: Tensor) -> Tensor:
+    def log_snr(self, place: Tensor, end: float) -> Tensor:
         low, high = math.log(self.sigma_min), math.log(self.sigma_max)
         return -2 * (low + (1 - place) ** self.rho * (high - low))
 
