@@ -72,7 +72,7 @@ def test_every_preset_builds(name):
 def test_sizes_of_the_presets():
     adaln = {"adaln_zero": partial(AdaLNZero, reads=["noise", "text_pooled"])}
     assert count(preset("dit_tiny", adaln)) < 0.3
-    assert 6 < count(preset("dit", adaln)) < 8
+    assert 7 < count(preset("dit", adaln)) < 8
     # Table 1 of Peebles & Xie 2023: DiT-S 33 M, DiT-B 130 M.
     assert count(preset("dit_small", adaln)) == pytest.approx(33, rel=0.05)
     assert count(preset("dit_base", adaln)) == pytest.approx(130, rel=0.05)
@@ -115,6 +115,52 @@ def test_unpatchify_undoes_patchify():
     tokens, grid = network._patchify(z)
     assert tokens.shape == (2, 2 * 3, 4 * 6)
     assert torch.equal(network._unpatchify(tokens, grid), z)
+
+
+@pytest.mark.parametrize("patch", [(1, 1), (2, 4)])
+def test_the_input_gate_multiplies_each_value_of_the_latent(patch):
+    network, z, noise = dit(patch=patch, input_gate=True), torch.randn(2, 4, 3, 6), torch.rand(2)
+    whole = network(z, noise, Condition())
+    factors = []
+    assert network.gate is not None
+    network.gate.register_forward_hook(lambda _, __, out: factors.append(out))
+    network(z, noise, Condition())
+    padded = torch.nn.functional.pad(z, (0, 2, 0, 1)) if patch == (2, 4) else z
+    let_through = (network._patchify(padded)[0] * factors[0]).detach()
+    network.gate = None
+    grid = (padded.shape[2] // patch[0], padded.shape[3] // patch[1])
+    added = network._unpatchify(let_through, grid)[:, :, :3, :6]
+    torch.testing.assert_close(whole, network(z, noise, Condition()) + added)
+
+
+def test_what_a_narrow_network_cannot_pass_its_input_gate_can():
+    """A velocity at t = 1 is the noise less a constant: 64 values through a width of 8."""
+    torch.manual_seed(0)
+    spec = {"adaln_zero": partial(AdaLNZero, reads=["noise"])}
+    left = {}
+    for input_gate in (False, True):
+        network = DiT(
+            16,
+            {},
+            spec,
+            width=8,
+            depth=1,
+            heads=1,
+            patch=(1, 4),
+            noise_dim=8,
+            input_gate=input_gate,
+        )
+        optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
+        loss = torch.tensor(0.0)
+        for _ in range(300):
+            z = torch.randn(8, 16, 1, 8)
+            loss = (network(z, torch.ones(8), Condition()) - z).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        left[input_gate] = loss.item()
+    assert left[False] > 0.8  # at best 8 of 64 directions, and the norm takes one
+    assert left[True] < 0.05
 
 
 @pytest.mark.parametrize("rows", [1, 3])
@@ -229,6 +275,7 @@ def test_fourier_features():
     [
         ({"width": 30, "heads": 4}, r"model.width=30 is not divisible by model.heads=4"),
         ({"kv_heads": 3}, "kv_heads=3"),
+        ({"kv_heads": 0}, "kv_heads=0"),
         ({"patch": (0, 1)}, r"model.patch=\[0, 1\]"),
         ({"patch": (2,)}, r"model.patch=\[2\]"),
         ({"rotary_dim": 3}, "model.rotary_dim=3"),

@@ -13,7 +13,8 @@ from glissando.conditioning.channel_concat import ChannelConcat
 from glissando.conditioning.cross_attention import CrossAttention
 from glissando.conditioning.prefix import Prefix
 from glissando.networks.dit import DiT
-from glissando.networks.summary import flops, parameters, summary
+from glissando.networks.spectral import SpectralAutoencoder
+from glissando.networks.summary import codec_summary, flops, network_summary, parameters
 from glissando.networks.unet import UNet
 
 ADALN = {"adaln": partial(AdaLNZero, reads=["noise", "pooled"], embedding=8)}
@@ -41,6 +42,7 @@ def test_operations_of_a_unet():
         ADALN,
         width=width,
         multiples=[1, 2],
+        factor=(1, 2),
         depth=1,
         attention=[],
         heads=2,
@@ -88,7 +90,7 @@ def test_every_kind_of_entry_and_the_network_stays_as_it_was():
 
 def test_the_table_has_every_part_and_their_sum():
     network = DiT(6, POOLED, ADALN, width=32, depth=1, heads=4, noise_dim=10)
-    head, *rows, last = summary(network, (6, 1, 12), POOLED).splitlines()
+    head, *rows, last = network_summary(network, (6, 1, 12), POOLED).splitlines()
     assert head.split() == ["part", "parameters"]
     found = {name: int(count.replace(",", "")) for name, count in (row.split() for row in rows)}
     total = found.pop("all")
@@ -109,7 +111,25 @@ def test_parameters_outside_of_any_part_are_shown():
         def forward(self, z, noise, condition):
             return self.inner(z)
 
-    table = summary(Scaled(), (1, 1, 4), {})
+    table = network_summary(Scaled(), (1, 1, 4), {})
     assert [row.split() for row in table.splitlines()[1:4]] == [
         ["inner", "20"], ["(own)", "3"], ["all", "23"],
     ]  # fmt: skip
+
+
+def test_operations_of_an_autoencoder():
+    """The transform's basis, the linear codec and the blocks, each at every frame."""
+    hop, channels, width, hidden = 16, 4, 8, 24
+    network = SpectralAutoencoder(
+        channels, 1, hop, encoder_width=width, encoder_depth=1, decoder_width=width, decoder_depth=2
+    )
+    frames = network.frames(10 * hop)
+    transform, linear, block = 2 * hop * hop, hop * channels, 7 * width + 2 * width * hidden
+    there = transform + linear + 2 * hop * width + block + width * 2 * channels
+    back = transform + linear + 7 * channels * width + 2 * block + width * 3 * hop
+    *rows, last = codec_summary(network, 10 * hop).splitlines()
+    assert last == (
+        f"one crop of {10 * hop} samples: {2 * frames * there / 1e9:.3g} GFLOP to encode, "
+        f"{2 * frames * back / 1e9:.3g} GFLOP (a product and sum are 2) to decode"
+    )
+    assert rows[-1].split() == ["all", f"{parameters(network):,}"]

@@ -78,7 +78,7 @@ class SelfAttention(nn.Module):
         self, width: int, heads: int, kv_heads: int | None = None, qk_norm: bool = False
     ) -> None:
         super().__init__()
-        self.heads, self.kv_heads = heads, kv_heads or heads
+        self.heads, self.kv_heads = heads, heads if kv_heads is None else kv_heads
         check_heads(width, self.heads, self.kv_heads)
         head_dim = width // heads
         self.sizes = [width, self.kv_heads * head_dim, self.kv_heads * head_dim]

@@ -5,7 +5,7 @@ Shapes: B batch, C channels, F frequency, T time, N latent tokens, P prefix toke
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import torch
@@ -14,13 +14,14 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from glissando.condition import Condition, Sizes, Vector
-from glissando.conditioning.base import NOISE, Mechanism, Signals, Tokens, join, zero
+from glissando.condition import Condition, Sizes
+from glissando.conditioning.base import Mechanism, Signals, Tokens, join, read_all, zero
 from glissando.conditioning.routing import Specs, assemble
 from glissando.errors import UserError
 from glissando.networks.attention import Rotary, SelfAttention, rotary
-from glissando.networks.branch import Branch, ModulatedNorm
+from glissando.networks.branch import ModulatedNorm
 from glissando.networks.layers import FeedForward, FourierFeatures
+from glissando.networks.transformer import TransformerBlock
 
 
 class DiT(nn.Module):
@@ -41,6 +42,9 @@ class DiT(nn.Module):
         norm_eps: added to a norm's variance.
         final_norm: (modulated) layer norm before the last projection.
         end_convs: residual 1x1 convolutions before the first and after the last projection.
+        input_gate: add the latent itself to the output, times a factor for each of its values that
+            every token projects to (0 at the start). What a velocity holds of the noise then need
+            not pass through D features, of which a token of many values has too few.
         attend_padding: attend to masked frames too (and to padding is then up to the mechanisms).
         noise_dim: Fourier features of the noise level.
         share_noise: every mechanism that names `noise` reads it, not only the first in rank.
@@ -67,6 +71,7 @@ class DiT(nn.Module):
         norm_eps: float = 1e-5,
         final_norm: bool = True,
         end_convs: bool = False,
+        input_gate: bool = False,
         attend_padding: bool = False,
         noise_dim: int = 256,
         share_noise: bool = False,
@@ -83,10 +88,10 @@ class DiT(nn.Module):
         def norm() -> nn.LayerNorm:
             return nn.LayerNorm(width, norm_eps, elementwise_affine=norm_gain, bias=False)
 
-        def block() -> Block:
+        def block() -> TransformerBlock:
             attention = SelfAttention(width, heads, kv_heads, qk_norm)
             feedforward = FeedForward(width, expansion, gated)
-            return Block(attention, feedforward, width, heads, built, norm)
+            return TransformerBlock(attention, feedforward, width, heads, built, norm)
 
         self.blocks = nn.ModuleList(block() for _ in range(depth))
         self.rotary_dim = _check_rotary(rotary_dim, width // heads)
@@ -98,6 +103,7 @@ class DiT(nn.Module):
         self.conv_out = zero(nn.Conv2d(channels, channels, 1, bias=False)) if end_convs else None
         self.project_in = nn.Linear(wide * area, width, bias=False)
         self.project_out = zero(nn.Linear(width, channels * area, bias=False))
+        self.gate = zero(nn.Linear(width, channels * area, bias=False)) if input_gate else None
         self.final_norm = (
             ModulatedNorm(norm(), width, built, "final", gated=False) if final_norm else None
         )
@@ -106,8 +112,7 @@ class DiT(nn.Module):
 
     def read(self, noise: Tensor, condition: Condition) -> Signals:
         """What each mechanism makes of the condition and the noise level `noise` (B,)."""
-        known = condition.merge(Condition({NOISE: Vector(self.fourier(noise))}))
-        return {name: mechanism(known) for name, mechanism in self.mechanisms.items()}
+        return read_all(self.mechanisms, condition, self.fourier(noise))
 
     def forward(
         self, z: Tensor, noise: Tensor, condition: Condition, mask: Tensor | None = None
@@ -123,6 +128,7 @@ class DiT(nn.Module):
         """
         rows, columns = z.shape[-2:]
         signals = self.read(noise, condition)
+        noisy = z
         z = self._widen(z, signals, mask)
         if self.conv_in is not None:
             z = z + self.conv_in(z)
@@ -140,16 +146,20 @@ class DiT(nn.Module):
         if self.final_norm is not None:
             x, _ = self.final_norm(x, signals)
         y = self._unpatchify(self.project_out(x), grid)[..., :rows, :columns]
+        if self.gate is not None:
+            y = y + self._unpatchify(self.gate(x), grid)[..., :rows, :columns] * noisy
         if self.conv_out is not None:
             y = y + self.conv_out(y)
         y = y.to(z.dtype)
-        return y if mask is None else y * mask[:, None, None]
+        return y if mask is None else torch.where(mask[:, None, None], y, 0)
 
     def _widen(self, z: Tensor, signals: Signals, mask: Tensor | None) -> Tensor:
         for name, mechanism in self.mechanisms.items():
             z = cast("Mechanism", mechanism).widen(z, signals[name], mask)
-        # A patch that is partly real must not see what fills the rest of it.
-        return z if mask is None or self.attend_padding else z * mask[:, None, None]
+        if mask is None or self.attend_padding:
+            return z
+        # A patch that is partly real must not see what fills the rest of it, be it NaN.
+        return torch.where(mask[:, None, None], z, 0)
 
     def _patchify(self, z: Tensor) -> tuple[Tensor, tuple[int, int]]:
         (pf, pt), (rows, columns) = self.patch, z.shape[-2:]
@@ -183,42 +193,6 @@ class DiT(nn.Module):
         if self.rotary_dim == 0:
             return None
         return rotary(*grid, prefix, self.rotary_dim, 1e4, x.device)
-
-
-class Block(nn.Module):
-    """Self-attention, whatever sublayers mechanisms add, feed-forward; all residual branches."""
-
-    def __init__(
-        self,
-        attention: SelfAttention,
-        feedforward: FeedForward,
-        width: int,
-        heads: int,
-        mechanisms: Mapping[str, Mechanism],
-        norm: Callable[[], nn.Module],
-    ) -> None:
-        super().__init__()
-
-        def modulated(role: str) -> ModulatedNorm:
-            return ModulatedNorm(norm(), width, mechanisms, role)
-
-        self.attention = Branch(attention, modulated("attention"))
-        self.sublayers = nn.ModuleDict()
-        for name, mechanism in mechanisms.items():
-            sublayer = mechanism.sublayer_for(width, heads)
-            if sublayer is not None:
-                plain = ModulatedNorm(norm(), width, {}, "sublayer")
-                self.sublayers[name] = Branch(sublayer, plain)
-        self.feedforward = Branch(feedforward, modulated("feedforward"))
-
-    def forward(
-        self, x: Tensor, signals: Signals, positions: Rotary | None, mask: Tensor | None
-    ) -> Tensor:
-        """x (B, P + N, D); `mask` (B, P + N) True = may be attended to."""
-        x = self.attention(x, signals, positions, mask)
-        for name, sublayer in self.sublayers.items():
-            x = sublayer(x, signals, signals[name])
-        return self.feedforward(x, signals)
 
 
 def _check_rotary(rotary_dim: int | None, head_dim: int) -> int:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +23,10 @@ from glissando.networks.mdct import MDCT
 from glissando.networks.posterior import Posterior
 
 
-def _full_precision(tensor: Tensor) -> torch.autocast:
+def _full_precision(tensor: Tensor) -> AbstractContextManager[Any]:
     """The linear codec carries the waveform: bf16 would cap it near 45 dB for a gain of nothing."""
+    if tensor.is_meta:  # where operations are counted; it has no autocast to turn off
+        return nullcontext()
     return torch.autocast(tensor.device.type, enabled=False)
 
 
@@ -79,9 +83,8 @@ class SpectralAutoencoder(AudioAutoencoder):
 
     def encode(self, wave: Tensor) -> Posterior:
         with _full_precision(wave):
-            spectrum = self.mdct(wave.float()).flatten(1, 2)
-            linear = self.analysis(spectrum.mT).mT
-        scaled = spectrum / self.band_std
+            scaled = self.mdct(wave.float()).flatten(1, 2) / self.band_std
+            linear = self.analysis(scaled.mT).mT
         magnitude = scaled.abs()
         # Two views that a linear layer lacks: companded values keep the sign, log levels the
         # quiet partials; floored 80 dB below a band's typical level so that silence stays finite.
@@ -94,9 +97,9 @@ class SpectralAutoencoder(AudioAutoencoder):
         gain, level, phase = self.decoder_head(self.decoder(z).mT).mT.float().chunk(3, dim=1)
         # exp(level) * sin(phase) spans the dynamic range of partials (as Vocos' head does) and is
         # zero at the start with a gradient.
-        added = self.band_std * level.clamp(max=4).exp() * phase.sin()
+        added = level.clamp(max=4).exp() * phase.sin()
         with _full_precision(z):
-            spectrum = self.synthesis(z.float().mT).mT * (1 + gain) + added
+            spectrum = self.band_std * (self.synthesis(z.float().mT).mT * (1 + gain) + added)
             spectrum = spectrum.unflatten(1, (self.audio_channels, self.hop))
             return self.mdct.inverse(spectrum, length)
 
@@ -117,9 +120,12 @@ class SpectralAutoencoder(AudioAutoencoder):
                 "bands: raise loader.batch_size or loader.seconds, or lower model.hop"
             )
         covariance = torch.as_tensor(covariance) / count
-        self.band_std.copy_(covariance.diagonal().clamp_min(1e-10).sqrt()[:, None])
+        band_std = covariance.diagonal().clamp_min(1e-10).sqrt()
+        self.band_std.copy_(band_std[:, None])
         variances, directions = torch.linalg.eigh(covariance)
         std = variances.flip(0)[: self.channels].clamp_min(1e-10).sqrt()
         directions = directions.flip(1)[:, : self.channels]
-        self.analysis.weight.copy_((directions / std).mT)
-        self.synthesis.weight.copy_(directions * std)
+        # Both in units of the bands' deviations: an optimizer's step of one size for all weights
+        # (Adam's) would otherwise be a large part of what the weak, high bands have.
+        self.analysis.weight.copy_((directions / std).mT * band_std)
+        self.synthesis.weight.copy_(directions * std / band_std[:, None])

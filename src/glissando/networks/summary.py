@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
 from glissando.condition import Condition, Entry, Local, Sequence, Size, Sizes, Vector
+from glissando.networks.autoencoder import AudioAutoencoder
+
+META = torch.device("meta")
 
 
-def summary(network: nn.Module, shape: tuple[int, int, int], sizes: Sizes, tokens: int = 32) -> str:
+def network_summary(
+    network: nn.Module, shape: tuple[int, int, int], sizes: Sizes, tokens: int = 32
+) -> str:
     """A table of the parameters of each part, and the floating-point operations of one call.
 
     Args:
@@ -19,20 +26,35 @@ def summary(network: nn.Module, shape: tuple[int, int, int], sizes: Sizes, token
         sizes: the condition's entries, as the network was built for them.
         tokens: how many tokens each sequence in the condition has.
     """
+    work = flops(network, shape, sizes, tokens)
+    clip = " x ".join(map(str, shape))
+    return f"{table(network)}\none clip of {clip} forward: {_giga(work)}"
+
+
+def codec_summary(network: AudioAutoencoder, length: int) -> str:
+    """A table of the parameters of each part, and the operations of coding ``length`` samples."""
+    wave = torch.empty(1, network.audio_channels, length, device=META)
+    z = torch.empty(1, network.channels, network.frames(length), device=META)
+    there = _counted(network, "encode", wave)
+    back = _counted(network, "decode", z, length)
+    return (
+        f"{table(network)}\none crop of {length} samples: {_giga(there, note='')} to encode, "
+        f"{_giga(back)} to decode"
+    )
+
+
+def table(network: nn.Module) -> str:
+    """The parameters of each part and their sum, a line each."""
     counts = {name: parameters(part) for name, part in network.named_children()}
     own = parameters(network) - sum(counts.values())
     rows = {**counts, **({"(own)": own} if own else {}), "all": parameters(network)}
     wide = max(map(len, rows))
     lines = [f"{name:<{wide}}  {count:>13,}" for name, count in rows.items() if count]
-    work = flops(network, shape, sizes, tokens)
-    clip = " x ".join(map(str, shape))
-    return "\n".join(
-        [
-            f"{'part':<{wide}}  {'parameters':>13}",
-            *lines,
-            f"one clip of {clip} forward: {work / 1e9:.3g} GFLOP (a product and sum are 2)",
-        ]
-    )
+    return "\n".join([f"{'part':<{wide}}  {'parameters':>13}", *lines])
+
+
+def _giga(work: int, note: str = " (a product and sum are 2)") -> str:
+    return f"{work / 1e9:.3g} GFLOP{note}"
 
 
 def parameters(network: nn.Module) -> int:
@@ -44,27 +66,41 @@ def flops(network: nn.Module, shape: tuple[int, int, int], sizes: Sizes, tokens:
     """Floating-point operations of one clip's forward pass: products, convolutions, attention.
 
     Counted on the meta device: nothing is computed and the network stays as it is. Arguments as
-    for ``summary``.
+    for ``network_summary``.
     """
-    where = torch.device("meta")
-    weights = {
-        name: torch.empty_like(tensor, device=where)
-        for name, tensor in [*network.named_parameters(), *network.named_buffers()]
+    condition = Condition({name: _entry(size, shape[2], tokens) for name, size in sizes.items()})
+    z, noise = torch.empty(1, *shape, device=META), torch.empty(1, device=META)
+    return _counted(network, "forward", z, noise, condition)
+
+
+class _Call(nn.Module):
+    """A method of a network as a module's forward, which is what ``functional_call`` takes."""
+
+    def __init__(self, network: nn.Module, method: str) -> None:
+        super().__init__()
+        self.network, self.method = network, method
+
+    def forward(self, *arguments: Any) -> Any:
+        return getattr(self.network, self.method)(*arguments)
+
+
+def _counted(network: nn.Module, method: str, *arguments: Any) -> int:
+    """The operations of a method, with weights and arguments that hold no numbers."""
+    call = _Call(network, method)
+    weights: dict[str, Tensor] = {
+        name: torch.empty_like(tensor, device=META)
+        for name, tensor in [*call.named_parameters(), *call.named_buffers()]
     }
-    condition = Condition(
-        {name: _entry(size, shape[2], tokens, where) for name, size in sizes.items()}
-    )
-    z, noise = torch.empty(1, *shape, device=where), torch.empty(1, device=where)
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
-        functional_call(network, weights, (z, noise, condition))
+        functional_call(call, weights, arguments)
     return counter.get_total_flops()
 
 
-def _entry(size: Size, frames: int, tokens: int, where: torch.device) -> Entry:
+def _entry(size: Size, frames: int, tokens: int) -> Entry:
     if size.kind is Vector:
-        return Vector(torch.empty(1, size.dim, device=where))
+        return Vector(torch.empty(1, size.dim, device=META))
     if size.kind is Local:
-        return Local(torch.empty(1, size.dim, 1, frames, device=where))
-    real = torch.ones(1, tokens, dtype=torch.bool, device=where)
-    return Sequence(torch.empty(1, tokens, size.dim, device=where), real)
+        return Local(torch.empty(1, size.dim, 1, frames, device=META))
+    real = torch.ones(1, tokens, dtype=torch.bool, device=META)
+    return Sequence(torch.empty(1, tokens, size.dim, device=META), real)

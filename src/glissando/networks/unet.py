@@ -23,8 +23,8 @@ import torch.nn.functional as fn
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from glissando.condition import Condition, Sizes, Vector
-from glissando.conditioning.base import NOISE, Mechanism, Signals, zero
+from glissando.condition import Condition, Sizes
+from glissando.conditioning.base import Mechanism, Signals, read_all, zero
 from glissando.conditioning.routing import Specs, assemble
 from glissando.networks.attention import SelfAttention
 from glissando.networks.branch import Branch, ModulatedNorm
@@ -152,8 +152,7 @@ class UNet(nn.Module):
 
     def read(self, noise: Tensor, condition: Condition) -> Signals:
         """What each mechanism makes of the condition and the noise level `noise` (B,)."""
-        known = condition.merge(Condition({NOISE: Vector(self.fourier(noise))}))
-        return {name: mechanism(known) for name, mechanism in self.mechanisms.items()}
+        return read_all(self.mechanisms, condition, self.fourier(noise))
 
     def forward(
         self, z: Tensor, noise: Tensor, condition: Condition, mask: Tensor | None = None
