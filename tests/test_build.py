@@ -103,6 +103,14 @@ def test_what_a_checkpoint_says_of_its_data(dit: Path) -> None:
     assert said["kind"] == "diffusion"
 
 
+def test_a_model_of_crops_makes_windows_of_their_length(
+    train: Train, tmp_path: Path, vae: Path
+) -> None:
+    more = ["trainer.max_steps=1", "loader.seconds=0.5"]
+    train(tmp_path, *DIT, f"representation.autoencoder={vae}", *more)
+    assert stored(tmp_path)["glissando"]["data"]["window"] == 0.5
+
+
 def test_ranges_of_what_is_a_number() -> None:
     clips: list[dict[str, Any]] = [
         {"bpm": 90, "key": "C", "live": True}, {"bpm": 60.5, "title": 3}, {},

@@ -228,6 +228,60 @@ def test_the_default_conditioning_and_a_list() -> None:
     trains(build("conditioning=[adaln_zero,cross_attention,prefix]"))
 
 
+def test_no_conditioning_at_all_is_refused() -> None:
+    with pytest.raises(UserError, match=r"noise level reaches nobody.*conditioning=adaln_zero"):
+        build("conditioning=[]")
+
+
+def test_a_mechanism_may_read_the_shared_noise_level_alone() -> None:
+    trains(build("conditioner=none", "conditioning=[adaln_zero,cross_attention]",
+                 "model.share_noise=true"))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("conditioning", "made"),
+    [("adaln_zero", {"text_pooled"}), ("cross_attention", {"text"}),
+     ("[film,prefix]", {"text", "text_pooled"})],
+)  # fmt: skip
+def test_only_the_half_of_the_text_that_somebody_reads_is_made(
+    conditioning: str, made: set[str]
+) -> None:
+    parts = build(f"conditioning={conditioning}", "conditioner=text")
+    halves = parts.conditioners.parts["text"].cache.halves
+    assert set(parts.conditioners(CLIPS)) == set(parts.conditioners.sizes) == made
+    assert set(halves) == {{"text": "tokens", "text_pooled": "pooled"}[name] for name in made}
+
+
+def test_guidance_of_stable_audio_pushes_the_text_and_not_the_timing() -> None:
+    parts = build("conditioning=stable_audio")
+    condition = parts.conditioners(CLIPS)
+    null = parts.conditioners.null(2, like=condition)
+    noise = torch.rand(2)
+    with_text, without = (parts.denoiser.network.read(noise, each) for each in (condition, null))
+    assert torch.equal(with_text["pooled_prefix"].value, without["pooled_prefix"].value)
+    a, b = (each["cross_attention"].value for each in (with_text, without))
+    assert torch.equal(a[:, -2:], b[:, -2:])  # seconds_start, seconds_total
+    assert not torch.allclose(a[0, 0], b[0, 0])
+
+
+def test_any_number_category_and_curve_can_be_a_condition_from_the_command_line() -> None:
+    room = "glissando.conditioners"
+    parts = build(
+        f"+conditioner.bpm={{_target_:{room}.NumberConditioner,name:bpm,min:40,max:240}}",
+        f"+conditioner.key={{_target_:{room}.CategoryConditioner,name:key,values:[C,D minor]}}",
+        f"+conditioner.control={{_target_:{room}.LocalConditioner,name:control,dim:2,rate:10}}",
+        "conditioning=[adaln_zero,channel_concat]",
+        "conditioning.adaln_zero.reads=[noise,text_pooled,seconds_start,seconds_total,bpm,key]",
+    )
+    more = {"bpm": 90, "key": "D minor", "control": torch.randn(2, 5)}
+    clips = [{**CLIPS[0], **more}, CLIPS[1]]
+    known = parts.conditioners(clips, frames=12)
+    assert set(known) >= {"bpm", "key", "control", "text", "text_pooled"}
+    loss = parts.denoiser.loss(*torch.randn(2, 2, 4, 1, 12), torch.rand(2), known)
+    loss.sum().backward()
+    trains(parts)
+
+
 @each("conditioner")
 def test_a_conditioner_with_the_default_mechanisms(option: str) -> None:
     trains(build(f"conditioner={option}"))
@@ -321,9 +375,11 @@ def test_a_sampler_on_its_own_spacing_and_on_every_other(option: str) -> None:
 @each("sampler")
 def test_a_sampler_on_every_path(option: str) -> None:
     sampler = sampler_of(f"sampler={option}")
-    sampler.steps = min(sampler.steps, 10)
-    for path in options("objective/path"):
-        samples(sampler, path_of(f"objective/path={path}"))
+    steps, sampler.steps = sampler.steps, min(sampler.steps, 10)
+    for name in options("objective/path"):
+        path = path_of(f"objective/path={name}")
+        samples(sampler, path)
+        assert len(sampler.spacing(path, steps)) == steps + 1  # its own number, as it comes
 
 
 @each("sampler/spacing")

@@ -108,11 +108,22 @@ def test_prompt_negative_seed_and_guidance_matter(model: Generator) -> None:
     assert same(plain, blank)  # a blank caption is the empty one
 
 
+def test_an_attribute_that_nothing_reads_is_refused(model: Generator) -> None:
+    line = (
+        r"attributes \['bpm'\] have no effect on this model: it reads \['caption', 'seconds_start'"
+    )
+    with pytest.raises(UserError, match=line):
+        model.generate(["x"], 1.5, sampler=SAMPLER, attributes={"bpm": 90, "seconds_total": 1.2})
+
+
 def test_starting_from_audio(model: Generator) -> None:
     init = 0.3 * torch.sin(torch.arange(12000) / 8).expand(1, -1)
     near = model.generate(["x"], 1.5, sampler=SAMPLER, init=init, strength=0.01)[0].wave
     far = model.generate(["x"], 1.5, sampler=SAMPLER, init=init, strength=1.0)[0].wave
     assert (near - init).norm() < 0.6 * init.norm() < (far - init).norm()
+    (same_again,) = model.generate(["x"], 1.5, sampler=SAMPLER, init=init, strength=0)
+    assert torch.equal(same_again.wave, init)
+    assert same_again.facts["evaluations"] == 0
     short = model.generate(["x"], 1.5, sampler=SAMPLER, init=init[:, :500], strength=0.5)[0].wave
     assert short.shape == (1, 12000)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,7 +18,8 @@ from torch import Tensor
 from glissando.checkpoints.files import Stored, locate, read
 from glissando.checkpoints.instantiate import check_targets, instantiate
 from glissando.cli.conf import pretrained_dir
-from glissando.conditioning.routing import check_routing
+from glissando.condition import Sizes
+from glissando.conditioning.routing import Specs, check_routing, named
 from glissando.datasets.shards import Shard, fingerprint, read_dataset, shard_paths
 from glissando.errors import UserError
 from glissando.representations.autoencoder import Autoencoder
@@ -31,7 +33,7 @@ class Run:
 
     Built before any data is there, so that what is wrong is refused at once; ``prepare`` then makes
     the data, which may take long, and tells ``module``, ``data`` and ``facts`` what they want to
-    know of it.
+    know of it, and ``summary`` says how large the networks are and what a row costs.
     """
 
     module: Any
@@ -39,6 +41,7 @@ class Run:
     kind: str
     representation: dict[str, Any]
     prepare: Callable[[], None]
+    summary: Callable[[], str]
     warm_start: Callable[[], None] | None = None
     notes: list[str] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
@@ -213,6 +216,7 @@ def rebuilt(recipe: dict[str, Any]) -> Autoencoder:
 
 def autoencoder(cfg: DictConfig) -> Run:
     """``model=vae``: a raw-audio autoencoder on waveform crops."""
+    from glissando.networks.summary import codec_summary
     from glissando.training.autoencoder import AutoencoderModule
 
     whole_number(cfg, "vae.accumulate", 1)
@@ -254,16 +258,21 @@ def autoencoder(cfg: DictConfig) -> Run:
 
         module.warm_start(waves())
 
-    return Run(module, clips, "autoencoder", recipe, prepare, warm_start)
+    def summary() -> str:
+        return codec_summary(representation.network, round(cfg.loader.seconds * sample_rate))
+
+    return Run(module, clips, "autoencoder", recipe, prepare, summary, warm_start)
 
 
 def diffusion(cfg: DictConfig) -> Run:
     """``model=dit`` and its like: a denoiser on cached latents."""
+    from glissando.networks.summary import network_summary
+    from glissando.study.matching import match
     from glissando.training.diffusion import DiffusionModule
 
-    if not 0 <= cfg.diffusion.dropout <= 1:
-        raise UserError(f"diffusion.dropout must be between 0 and 1, not {cfg.diffusion.dropout}")
+    _probability("diffusion.dropout", cfg.diffusion.dropout)
     representation = encoder(cfg)
+    told = match(cfg, representation)
     parts = denoising(plain(cfg), representation)
     module = DiffusionModule(
         representation,
@@ -273,6 +282,7 @@ def diffusion(cfg: DictConfig) -> Run:
         _optimizer(cfg),
         instantiate(cfg.schedule),
         dropout=cfg.diffusion.dropout,
+        dropout_alone=_dropout_alone(cfg, parts.conditioners),
     )
     clips = _clips(cfg)
     facts: dict[str, Any] = {}
@@ -284,10 +294,37 @@ def diffusion(cfg: DictConfig) -> Run:
         clips.root = str(latents)
         attributes = list(clip_attributes(latents))
         parts.conditioners.warm(attributes)
-        module.window, module.seen = longest(root), ranges(attributes)
+        # It is trained on crops where loader.seconds= asks for some.
+        module.window = min(longest(root), cfg.loader.seconds or math.inf)
+        module.seen = ranges(attributes)
         facts["data"] = {"window": module.window, "seen": module.seen}
 
-    return Run(module, clips, "diffusion", recipe, prepare, notes=parts.notes, facts=facts)
+    def summary() -> str:
+        assert module.window is not None  # told by prepare
+        frames = representation.frames(round(module.window * representation.sample_rate))
+        shape = (representation.channels, representation.freqs, frames)
+        return network_summary(parts.denoiser.network, shape, parts.conditioners.sizes)
+
+    notes = [*told, *parts.notes]
+    return Run(module, clips, "diffusion", recipe, prepare, summary, notes=notes, facts=facts)
+
+
+def _probability(flag: str, value: Any) -> None:
+    if not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise UserError(f"{flag} must be between 0 and 1, not {value}")
+
+
+def _dropout_alone(cfg: DictConfig, conditioners: Any) -> dict[str, float]:
+    """``diffusion.dropout_alone``. Raises UserError for what could not have an effect."""
+    found = plain(cfg.diffusion.dropout_alone)
+    for name, value in found.items():
+        flag = f"diffusion.dropout_alone.{name}"
+        _probability(flag, value)
+        if name not in conditioners.parts:
+            raise UserError(f"{flag}: the conditioners are {list(conditioners.parts)}")
+        if conditioners.parts[name].kept:
+            raise UserError(f"{flag}: conditioner.{name}.unconditional=kept keeps it; use learned")
+    return found
 
 
 def _optimizer(cfg: DictConfig, changed: str = "optimizer") -> Callable[..., Any]:
@@ -318,22 +355,43 @@ def denoising(config: dict[str, Any], representation: Representation) -> Denoisi
 
     Raises UserError, naming the flag, when what is known and what reads it do not fit.
     """
+    config = {"conditioning": {}, **config}  # conditioning=[] leaves no key
     check_targets({key: config[key] for key in ("conditioning", "conditioner", "model")})
     check_targets(config["objective"])
     mechanisms = instantiate(config["conditioning"])
     conditioners = instantiate(config["conditioner"])
-    named = {entry for spec in mechanisms.values() for entry in spec.keywords["reads"]}
-    # The half of a text encoder that no mechanism names is not computed; the check sees the rest.
-    unread = {name for name in conditioners.sizes if name not in named and _half(name) in named}
-    conditioners.only([name for name in conditioners.sizes if name not in unread])
+    conditioners.only(_computed(conditioners.sizes, mechanisms))
     conditioners.align(representation.sample_rate / representation.hop)
-    check_routing(conditioners.sizes, mechanisms)
-    # Called and not passed through Hydra, which would look into the sizes.
-    network = instantiate(config["model"])(
-        channels=representation.channels, sizes=conditioners.sizes, mechanisms=mechanisms
-    )
+    check_routing(conditioners.sizes, mechanisms, config["model"].get("share_noise", False))
+    network = _network(config["model"], representation, conditioners.sizes, mechanisms)
     objective = instantiate(config["objective"])
     return Denoising(conditioners, objective.denoiser(network), objective.levels, objective.notes())
+
+
+def bare_network(
+    config: dict[str, Any], representation: Representation
+) -> tuple[torch.nn.Module, Sizes]:
+    """The network of ``denoising`` alone, and the entries it is built for: what counting needs."""
+    check_targets({key: config[key] for key in ("conditioning", "conditioner", "model")})
+    mechanisms = instantiate(config["conditioning"])
+    sizes = _computed(instantiate(config["conditioner"]).sizes, mechanisms)
+    return _network(config["model"], representation, sizes, mechanisms), sizes
+
+
+def _network(
+    model: dict[str, Any], representation: Representation, sizes: Sizes, mechanisms: Specs
+) -> torch.nn.Module:
+    # Called and not passed through Hydra, which would look into the sizes.
+    return instantiate(model)(channels=representation.channels, sizes=sizes, mechanisms=mechanisms)
+
+
+def _computed(sizes: Sizes, mechanisms: Specs) -> Sizes:
+    """Without the half of a text encoder that no mechanism names; the check sees the rest."""
+    specs = named(mechanisms).values()
+    wanted = {entry for spec in specs for entry in spec.keywords["reads"]}
+    return {
+        name: size for name, size in sizes.items() if name in wanted or _half(name) not in wanted
+    }
 
 
 def _half(name: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from glissando.condition import Condition
 from glissando.conditioners import Conditioners, TextConditioner
@@ -95,7 +96,8 @@ class Generator:
                 lies beyond ``init`` is made as well, so that ``[]`` continues it.
 
         Raises UserError for a length that is not positive, for spans that do not fit (see
-        ``editing.edit``), for a negative prompt that nothing reads, and where sampling diverged.
+        ``editing.edit``), for a negative prompt or attribute that nothing reads, and where sampling
+        diverged.
         """
         rate = self.representation.sample_rate
         if seconds is None:
@@ -104,6 +106,7 @@ class Generator:
             raise UserError(f"seconds must be above 0 and finite, not {seconds}")
         sampler, guidance = sampler or Euler(), guidance or ClassifierFree()
         self._check_negative(negative, guidance)
+        self._check_attributes(attributes or {})
         asked = max(1, round(seconds * rate))
         # A model trained on windows makes whole windows: shorter clips are cut from one.
         length = max(asked, round((self.window or 0) * rate))
@@ -120,15 +123,21 @@ class Generator:
                 if progress is not None:
                     progress(before + sampler.steps * rows * now // of, total)
 
-            waves = self._batch(
-                some, seeds, length, sampler, guidance, negative, attributes or {}, start,
-                strength, change, step,
-            )[..., :asked]  # fmt: skip
+            if init is not None and strength == 0:  # not its encoded copy
+                waves = pad(init, (0, asked - init.shape[-1])).expand(len(some), -1, -1)
+                sampler.evaluations = 0
+                step(1, 1)
+            else:
+                waves = self._batch(
+                    some, seeds, length, sampler, guidance, negative, attributes or {}, start,
+                    strength, change, step,
+                )[..., :asked]  # fmt: skip
             done += sampler.steps * len(some)
             if change is not None:
                 waves = change.splice(waves)
             for wave, prompt, own in zip(waves, some, seeds, strict=True):
-                facts = {"seed": own, "seconds": seconds, "negative_prompt": negative}
+                facts = {"seed": own, "seconds": seconds, "negative_prompt": negative,
+                         "evaluations": sampler.evaluations}  # fmt: skip
                 clips.append(Generated(wave, rate, prompt, facts))
         return clips
 
@@ -187,7 +196,7 @@ class Generator:
 
     def _latent(self, wave: Tensor, length: int) -> Tensor:
         """(A, L), cut or followed by silence to ``length`` -> normalized (1, C, F, T)."""
-        wave = torch.nn.functional.pad(wave, (0, length - wave.shape[-1]))
+        wave = pad(wave, (0, length - wave.shape[-1]))
         return self.representation.normalize(self.representation.encode(wave[None].to(self.device)))
 
     def _check_negative(self, negative: str | None, guidance: Guidance) -> None:
@@ -200,6 +209,11 @@ class Generator:
             )
         if not any(isinstance(part, TextConditioner) for part in self.conditioners.parts.values()):
             raise UserError("negative_prompt= has no effect on this model: it reads no text")
+
+    def _check_attributes(self, attributes: Mapping[str, Any]) -> None:
+        read = [part.attribute for part in self.conditioners.parts.values()]
+        if unread := [name for name in attributes if name not in read]:
+            raise UserError(f"attributes {unread} have no effect on this model: it reads {read}")
 
     def _timing(self, seconds: float) -> dict[str, float]:
         """seconds_start and seconds_total, kept inside what training has shown."""

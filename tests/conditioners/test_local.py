@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from glissando.conditioners import Conditioners, LocalConditioner
+from glissando.datasets.samples import placed
 from glissando.errors import UserError
 
 
@@ -32,6 +33,20 @@ def test_the_same_rate_is_the_identity():
     curve = torch.arange(12.0).view(2, 6)
     value = _make(20, 20)([{"melody": curve}], 6)["melody"].value
     torch.testing.assert_close(value[0, :, 0], curve)
+
+
+@pytest.mark.parametrize(("rate", "latent_rate"), [(100, 43.066), (10, 43.066), (7, 7)])
+def test_a_crop_gets_its_own_part_of_the_curve(rate, latent_rate):
+    """As the whole clip's frames, cropped; the curve comes with the stored clip."""
+    curve = np.random.default_rng(0).standard_normal((2, int(3 * rate)))
+    frames, conditioner = int(2.9 * latent_rate), _make(rate, latent_rate)
+    whole = conditioner([{"melody": curve}], frames)["melody"].value
+    for start, length in ((0, 5), (4, 9), (frames - 3, 3)):
+        crop = placed({"melody": curve, "seconds_start": 20.0}, start / latent_rate)
+        value = conditioner([crop], length)["melody"].value
+        torch.testing.assert_close(value, whole[..., start : start + length])
+    after = conditioner([placed({"melody": curve}, 3.5)], 4)["melody"].value
+    assert not after.any()  # the curve has ended: the absent value
 
 
 def test_after_the_end_there_is_the_absent_value():

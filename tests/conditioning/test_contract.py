@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from glissando.condition import Condition, Local, Sequence, Vector
+from glissando.networks.transformer import TransformerBlock
+from glissando.networks.unet_blocks import UNetBlock
 
 SHAPES = {"1d": ((2, 4, 1, 11), (1, 2)), "2d": ((2, 4, 6, 7), (2, 3))}  # patches do not divide
 
@@ -33,17 +35,31 @@ def test_alone(lab, build, preset, dimension):
     finite_with_all_gradients(network, shape, lab.condition())
 
 
-def test_every_pair(lab, build, pair):
-    number = sum(map(ord, "".join(pair)))  # each pair in one dimension, both dimensions among them
-    shape, patch = list(SHAPES.values())[number % 2]
-    network = lab.stir(build(*pair, patch=patch))
-    finite_with_all_gradients(network, shape, lab.condition(), masked=False)
+@pytest.mark.parametrize("dimension", SHAPES)
+def test_every_pair(lab, build, pair, dimension):
+    """With a control beside the text where one can be carried, over every point of the latent."""
+    shape, patch = SHAPES[dimension]
+    known = dict(lab.condition())
+    if "channel_concat" in pair:
+        known["control"] = Local(torch.randn(shape[0], 3, *shape[2:]))
+    condition = Condition(known)
+    network = lab.stir(build(*pair, sizes=condition.sizes, patch=patch))
+    finite_with_all_gradients(network, shape, condition)
+    read = {name for m in network.mechanisms.values() for name in m.reads} - {"noise"}
+    assert "control" in read or "channel_concat" not in pair
+    with torch.no_grad():
+        z, noise = torch.randn(shape), torch.rand(shape[0])
+        before = network(z, noise, condition)
+        for name in read:
+            other = condition[name].each(lambda x: x if x.dtype == torch.bool else x.flip(0, -1))
+            after = network(z, noise, Condition({**condition, name: other}))
+            assert not torch.allclose(before, after), name
 
 
 @pytest.mark.parametrize(
     ("kind", "options"),
     [
-        ("dit", {"kv_heads": 1, "rotary_dim": 8, "end_convs": True}),
+        ("dit", {"kv_heads": 1, "rotary_dim": 8, "end_convs": True, "input_gate": True}),
         ("unet", {"positions": False, "skip_scale": 0.7, "embedding": 8, "attention": [0, 1]}),
     ],
 )
@@ -53,6 +69,27 @@ def test_all_at_once_with_every_option(lab, kind, options):
     build = getattr(lab, kind)
     network = lab.stir(build(*names, patch=(1, 2), norm_gain=True, **options, **more))
     finite_with_all_gradients(network, (2, 4, 1, 9), lab.condition())
+
+
+def test_checkpointing_recomputes_every_block_and_changes_no_gradient(lab, build):
+    names = ["adaln_zero", "film", "adaln_single", "prefix", "cross_attention", "channel_concat"]
+    z, noise, condition = torch.randn(2, 4, 1, 6), torch.rand(2), lab.condition()
+
+    def gradients(checkpointing: bool) -> tuple[list[torch.Tensor | None], int, int]:
+        network = lab.stir(build(*names, checkpointing=checkpointing))
+        blocks = [m for m in network.modules() if isinstance(m, (TransformerBlock, UNetBlock))]
+        calls = []
+        for block in blocks:
+            block.register_forward_pre_hook(lambda *call: calls.append(call[0]))
+        network(z, noise, condition).square().sum().backward()
+        return [p.grad for p in network.parameters()], len(calls), len(blocks)
+
+    kept, once, blocks = gradients(False)
+    recomputed, twice, _ = gradients(True)
+    assert once == blocks > 1
+    assert twice == 2 * blocks
+    for a, b in zip(kept, recomputed, strict=True):
+        torch.testing.assert_close(a, b)
 
 
 def test_a_new_network_predicts_zero(lab, build, preset):
@@ -118,9 +155,8 @@ def test_what_pads_the_latent_cannot_change_its_real_part(lab, build, preset):
     mask = torch.arange(16)[None] < torch.tensor([10, 10])[:, None]
     with torch.no_grad():
         alone = network(z, noise, condition)
-        for seed in (0, 1):
-            torch.manual_seed(seed)
-            padded = torch.cat([z, 100 * torch.randn(2, 4, 1, 6)], dim=-1)
+        for garbage in (100 * torch.randn(2, 4, 1, 6), torch.full((2, 4, 1, 6), torch.nan)):
+            padded = torch.cat([z, garbage], dim=-1)
             out = network(padded, noise, condition, mask)
             torch.testing.assert_close(out[..., :10], alone, atol=1e-5, rtol=1e-5)
             assert not out[..., 10:].any()
@@ -186,5 +222,26 @@ def test_a_time_aligned_control_enters_by_channels(lab, build):
     )
     network = lab.stir(build("adaln_zero", "channel_concat", sizes=control.sizes)).eval()
     finite_with_all_gradients(network, (2, 4, 2, 9), control)
-    with pytest.raises(ValueError, match="9 frames, the latent 8"):
+    with pytest.raises(ValueError, match=r"\(1, 9\) rows and frames, the latent \(2, 8\)"):
         network(torch.randn(2, 4, 2, 8), torch.rand(2), control)
+    tall = Condition({**control, "control": Local(torch.randn(2, 3, 3, 9))})
+    with pytest.raises(ValueError, match=r"\(3, 9\) rows and frames, the latent \(2, 9\)"):
+        network(torch.randn(2, 4, 2, 9), torch.rand(2), tall)
+
+
+def test_an_entry_that_is_not_what_was_announced_is_refused(lab, build, mechanism):
+    network, known = build(mechanism), lab.condition()
+    z, noise = torch.randn(2, 4, 1, 6), torch.rand(2)
+    for name in [name for name in network.mechanisms[mechanism].reads if name != "noise"]:
+        entry, rest = known[name], {other: known[other] for other in known if other != name}
+        longer = torch.cat([entry.value, entry.value[..., :1]], dim=-1)
+        other = Vector(longer) if isinstance(entry, Vector) else Sequence(longer, entry.mask)
+        line = rf"{mechanism} was built for '{name}' as a \w+ of {entry.dim} .* of {other.dim}"
+        with pytest.raises(ValueError, match=line):
+            network(z, noise, Condition({**rest, name: other}))
+        with pytest.raises(ValueError, match=rf"'{name}' as a \w+ of .*, not a Local of"):
+            network(z, noise, Condition({**rest, name: Local(torch.zeros(2, entry.dim, 1, 6))}))
+        with pytest.raises(KeyError, match=f"no entry '{name}'"):
+            network(z, noise, Condition(rest))
+    with pytest.raises(ValueError, match="disagree on the batch size"):
+        network(z, noise, lab.condition(batch=3))

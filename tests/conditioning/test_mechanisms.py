@@ -6,9 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as fn
 
-from glissando.conditioning.attend import attend
+from glissando.condition import Condition, Local, Size
+from glissando.conditioning.attend import HeadNorm, attend
 from glissando.conditioning.base import Tokens
-from glissando.conditioning.channel_concat import stretch
+from glissando.conditioning.channel_concat import ChannelConcat, stretch
 from glissando.conditioning.cross_attention import CrossAttend
 from glissando.errors import UserError
 
@@ -87,6 +88,17 @@ def test_a_narrow_embedding_makes_adaln_cheaper(lab):
     assert narrow.modulation_for(32, "attention").linear.weight.shape == (96, 8)
 
 
+@pytest.mark.parametrize("rows", [1, 5])
+def test_a_control_stands_at_its_own_place(rows):
+    mechanism = ChannelConcat({"control": Size(Local, 3)}, ["control"], width=8, each=2)
+    z, control = torch.randn(2, 4, 5, 7), torch.randn(2, 3, rows, 7)
+    out = mechanism.widen(z, mechanism(Condition({"control": Local(control)})), None)
+    layer = mechanism.layers["control"]
+    wanted = fn.conv2d(control.expand(-1, -1, 5, -1), layer.weight[..., None, None], layer.bias)
+    assert torch.equal(out[:, :4], z)
+    torch.testing.assert_close(out[:, 4:], wanted)
+
+
 @pytest.mark.parametrize(("tokens", "frames"), [(3, 10), (7, 4), (1, 5), (6, 6)])
 def test_stretch_is_linear_interpolation(tokens, frames):
     x = torch.randn(2, tokens, 3)
@@ -102,6 +114,15 @@ def test_stretch_uses_real_tokens_over_real_frames():
     wanted = fn.interpolate(x[:1, [0, 2, 3]].transpose(1, 2), 6, mode="linear").transpose(1, 2)
     torch.testing.assert_close(out[:1, :6], wanted)
     assert not out[1].any()
+    assert not stretch(x[:, :0], mask[:, :0], torch.tensor([6, 6]), 9).any()  # no token at all
+
+
+def test_head_norm_is_its_formula():
+    norm, x = HeadNorm(8), torch.randn(2, 3, 5, 8)
+    torch.nn.init.normal_(norm.weight)
+    wanted = x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt() * norm.weight
+    torch.testing.assert_close(norm(x), wanted)
+    assert norm(x.bfloat16()).dtype == torch.float32
 
 
 def test_attention_equals_the_formula():
@@ -149,3 +170,9 @@ def test_heads_that_do_not_fit_are_refused():
         CrossAttend(30, 4, 8, 4)
     with pytest.raises(UserError, match="kv_heads=3"):
         CrossAttend(32, 4, 8, 3)
+
+
+def test_channels_of_no_width_are_refused(lab):
+    specs = lab.specs("channel_concat")
+    with pytest.raises(UserError, match=r"channel_concat\.each=0"):
+        specs["channel_concat"](lab.condition().sizes, width=8, each=0)

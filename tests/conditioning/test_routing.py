@@ -80,6 +80,10 @@ def test_a_mechanism_with_nothing_to_read_is_refused(lab):
         lab.dit("adaln_zero", "cross_attention", sizes=sizes)
 
 
+def test_a_shared_noise_level_is_something_to_read(lab):
+    check_routing({}, lab.specs("adaln_zero", "cross_attention"), share_noise=True)
+
+
 def test_an_entry_without_a_reader_is_refused(lab):
     sizes = {"text": Size(Sequence, 4), "text_pooled": Size(Vector, 4)}
     with pytest.raises(UserError, match=r"nobody reads \['text'\].*conditioning="):
@@ -89,7 +93,7 @@ def test_an_entry_without_a_reader_is_refused(lab):
 
 def test_an_entry_of_a_kind_that_cannot_be_carried_counts_as_unread(lab):
     sizes = {"text_pooled": Size(Sequence, 4)}  # adaln_zero names it but carries only vectors
-    with pytest.raises(UserError, match="nobody reads"):
+    with pytest.raises(UserError, match="adaln_zero names text_pooled but cannot carry a Sequence"):
         check_routing(sizes, lab.specs("adaln_zero"))
 
 

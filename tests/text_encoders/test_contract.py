@@ -97,7 +97,7 @@ def test_a_full_caption_is_not_a_cut_one(encoder, make, caplog):
     assert not caplog.records
 
 
-@pytest.mark.parametrize("caption", [90, ["piano"], b"piano", None])
+@pytest.mark.parametrize("caption", [90, ["piano"], b"piano", None, "caf\udce9"])
 def test_what_is_not_text_is_refused(encoder, caption):
     with pytest.raises(UserError, match="not text"):
         encoder(["piano", caption])

@@ -5,6 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from glissando.condition import Condition
+from glissando.diffusion.denoiser import Denoiser
+from glissando.errors import UserError
+from glissando.text_encoders import Hash
 from glissando.training.precision import cpu_has_bf16, resolve
 from tiny import DIT, Train, numbers, stored
 
@@ -43,6 +47,70 @@ def test_learning_lowers_the_loss(train: Train, tmp_path: Path, vae: Path) -> No
     )  # fmt: skip
     losses = [float(row["train/loss"]) for row in numbers(tmp_path)]
     assert sum(losses[-30:]) < 0.8 * sum(losses[:30])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "lost"),
+    [
+        (["diffusion.dropout=1"], {"text_pooled", "seconds_total"}),
+        (["diffusion.dropout=0"], set()),
+        (["diffusion.dropout=0", "+diffusion.dropout_alone.text=1"], {"text_pooled"}),
+    ],
+)
+def test_training_drops_conditions_jointly_or_alone(
+    train: Train, tmp_path: Path, vae: Path, monkeypatch: pytest.MonkeyPatch,
+    overrides: list[str], lost: set[str],
+) -> None:  # fmt: skip
+    seen: list[Condition] = []
+    real = Denoiser.loss
+
+    def loss(
+        self: Denoiser, x_0: torch.Tensor, eps: torch.Tensor, t: torch.Tensor,
+        condition: Condition, mask: torch.Tensor | None = None,
+    ) -> torch.Tensor:  # fmt: skip
+        seen.append(condition)
+        return real(self, x_0, eps, t, condition, mask)
+
+    monkeypatch.setattr(Denoiser, "loss", loss)
+    train(
+        tmp_path, *DIT, f"representation.autoencoder={vae}", "trainer.max_steps=1",
+        "trainer.limit_val_batches=0", "conditioner.seconds_total.unconditional=zero", *overrides,
+    )  # fmt: skip
+    (condition,) = seen
+    assert set(condition) == {"text_pooled", "seconds_start", "seconds_total"}
+    for name, entry in condition.items():  # seconds_start is kept
+        assert entry.value.any(dim=1).tolist() == [name not in lost] * 4, name
+
+
+@pytest.mark.parametrize(
+    ("wanted", "line"),
+    [
+        ("text=2", "dropout_alone.text must be between 0 and 1, not 2"),
+        ("words=0.5", r"dropout_alone.words: the conditioners are \['text', 'seconds_start'"),
+        ("seconds_start=0.5", r"conditioner.seconds_start.unconditional=kept keeps it"),
+    ],
+)
+def test_dropout_without_an_effect_is_refused(
+    train: Train, tmp_path: Path, vae: Path, wanted: str, line: str
+) -> None:
+    more = [f"representation.autoencoder={vae}", f"+diffusion.dropout_alone.{wanted}"]
+    with pytest.raises(UserError, match=line):
+        train(tmp_path, *DIT, *more)
+
+
+def test_a_caption_is_encoded_once_ever(
+    train: Train, tmp_path: Path, vae: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    real = Hash.encode
+    monkeypatch.setattr(Hash, "encode", lambda self, c: seen.extend(c) or real(self, c))
+    run = [*DIT, f"representation.autoencoder={vae}", "trainer.max_steps=6",
+           f"conditioner.text.cache={tmp_path / 'cache'}"]  # fmt: skip
+    train(tmp_path / "one", *run)  # two epochs
+    assert len(seen) == len(set(seen)) == 12
+    seen.clear()
+    train(tmp_path / "two", *run)
+    assert not seen
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])

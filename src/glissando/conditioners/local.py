@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from glissando.condition import Condition, Local, Size, Sizes
-from glissando.conditioners.base import Conditioner, absent_value
+from glissando.conditioners.base import Attributes, Conditioner, absent_value
 from glissando.errors import UserError
+
+
+class Curve(NamedTuple):
+    """A clip's ``columns`` (D, n), of which what begins at ``first`` (a real number) is wanted."""
+
+    columns: Tensor
+    first: float
 
 
 class LocalConditioner(Conditioner):
@@ -18,7 +25,8 @@ class LocalConditioner(Conditioner):
 
     Each latent frame gets the mean of the attribute over the time it covers, so that a faster
     curve is averaged and not aliased, and a slower one is held. Frames after the curve's end (a
-    clip padded in its batch) get the absent value. ``align`` tells the latent's rate.
+    clip padded in its batch) get the absent value. ``align`` tells the latent's rate. The curve is
+    that of the stored clip: where a crop begins in it is the attribute ``crop_start`` (seconds).
 
     Args:
         name: of the entry (Local).
@@ -64,16 +72,23 @@ class LocalConditioner(Conditioner):
             )
         return curve
 
-    def embed(self, values: list[Tensor], frames: int | None = None) -> Condition:
+    def _value(self, attributes: Attributes) -> Curve | None:
+        columns = super()._value(attributes)
+        if columns is None:
+            return None
+        return Curve(columns, float(attributes.get("crop_start", 0.0)) * self.rate)
+
+    def embed(self, values: list[Curve], frames: int | None = None) -> Condition:
         if self.latent_rate is None:
             raise ValueError(f"{self.name}: call align(latent_rate) before the first batch")
         step = self.rate / self.latent_rate  # columns a latent frame
         if frames is None:
-            frames = math.ceil(max(curve.shape[1] for curve in values) / step)
+            longest = max(curve.columns.shape[1] - curve.first for curve in values)
+            frames = max(1, math.ceil(longest / step))
         absent = self.absent_vector
         rows = []
         for curve in values:
-            mean, covered = frame_means(curve, step, frames)
+            mean, covered = frame_means(curve.columns, step, frames, curve.first)
             rows.append(torch.where(covered.to(absent.device), mean.to(absent), absent[:, None]))
         return Condition({self.name: Local(torch.stack(rows).unsqueeze(2))})
 
@@ -82,15 +97,17 @@ class LocalConditioner(Conditioner):
         return Condition({self.name: Local(value)})
 
 
-def frame_means(curve: Tensor, step: float, frames: int) -> tuple[Tensor, Tensor]:
-    """Means of a piecewise constant curve (D, n) over frames of ``step`` columns each.
+def frame_means(
+    curve: Tensor, step: float, frames: int, first: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """Means of a piecewise constant curve (D, n) over frames of ``step`` columns from ``first`` on.
 
     Returns (D, frames) and a (frames,) bool, False where a frame lies wholly after the curve. The
     mean is the difference of the curve's integral, which is piecewise linear between columns.
     """
     columns = curve.shape[1]
     integral = torch.nn.functional.pad(curve.cumsum(1), (1, 0))  # (D, n + 1)
-    edges = (torch.arange(frames + 1, dtype=curve.dtype) * step).clamp(max=columns)
+    edges = (first + torch.arange(frames + 1, dtype=curve.dtype) * step).clamp(max=columns)
     left = edges.floor().clamp(max=columns - 1).long()
     at_edges = torch.lerp(integral[:, left], integral[:, left + 1], edges - left)
     width = edges.diff()

@@ -11,7 +11,7 @@ Shapes: B batch, P prefix tokens, S tokens, D features, C channels, F frequency,
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -185,3 +185,24 @@ class Embed(nn.Module):
 
 
 Signals = Mapping[str, Any]  # a mechanism's name -> what it read in this call
+
+
+def read_all(mechanisms: nn.ModuleDict, condition: Condition, noise: Tensor) -> Signals:
+    """What each mechanism makes of the condition and the noise level's features `noise` (B, D).
+
+    Raises ValueError where an entry is not what the mechanism was built for, or B differs, and
+    KeyError where one is missing.
+    """
+    known = condition.merge(Condition({NOISE: Vector(noise)}))
+    signals: dict[str, Any] = {}
+    for name, module in mechanisms.items():
+        mechanism = cast("Mechanism", module)
+        for entry, size in mechanism.sizes.items():
+            kind, dim = type(known[entry]), known[entry].dim
+            if (kind, dim) != (size.kind, size.dim):
+                raise ValueError(
+                    f"{name} was built for {entry!r} as a {size.kind.__name__} of {size.dim} "
+                    f"features, not a {kind.__name__} of {dim}"
+                )
+        signals[name] = mechanism(known)
+    return signals

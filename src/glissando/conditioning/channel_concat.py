@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from glissando.condition import Condition, Local, Sequence, Sizes, Vector
 from glissando.conditioning.base import NOISE, Mechanism, mlp
+from glissando.errors import UserError
 
 Signal = list[tuple[Tensor, Tensor | None]]  # per entry: its projection, and a sequence's mask
 
@@ -22,7 +23,7 @@ class ChannelConcat(Mechanism):
     gets a temporality that it may not have: the chapter's caveat).
 
     Args:
-        each: channels that each entry becomes.
+        each: channels that each entry becomes, at least 1.
     """
 
     carries: ClassVar = (Vector, Sequence, Local)
@@ -30,6 +31,8 @@ class ChannelConcat(Mechanism):
 
     def __init__(self, sizes: Sizes, reads: Iterable[str], width: int, each: int = 32) -> None:
         super().__init__(sizes, reads, width)
+        if each < 1:
+            raise UserError(f"conditioning.channel_concat.each={each} must be at least 1")
         self.channels = each * len(self.reads)
         self.layers = nn.ModuleDict(
             {
@@ -51,7 +54,7 @@ class ChannelConcat(Mechanism):
         return out
 
     def widen(self, z: Tensor, signal: Signal, mask: Tensor | None) -> Tensor:
-        frames = z.shape[-1]
+        rows, frames = z.shape[2:]
         lengths = (
             torch.full((len(z),), frames, device=z.device) if mask is None else mask.sum(dim=1)
         )
@@ -59,11 +62,12 @@ class ChannelConcat(Mechanism):
         for value, real in signal:
             if real is not None:
                 value = stretch(value, real, lengths, frames).transpose(1, 2)[:, :, None]
-            if value.shape[-1] not in (1, frames):
+            if value.shape[2] not in (1, rows) or value.shape[3] not in (1, frames):
                 raise ValueError(
-                    f"a time-aligned condition has {value.shape[-1]} frames, the latent {frames}"
+                    f"a time-aligned condition has {tuple(value.shape[2:])} rows and frames, "
+                    f"the latent {(rows, frames)}"
                 )
-            parts.append(value.expand(-1, -1, *z.shape[-2:]).to(z.dtype))
+            parts.append(value.expand(-1, -1, rows, frames).to(z.dtype))
         return torch.cat(parts, dim=1)
 
 
@@ -74,6 +78,8 @@ def stretch(tokens: Tensor, mask: Tensor, lengths: Tensor, frames: int) -> Tenso
     are when an image is resized (half-pixel centres); frames after that repeat the last token. A
     clip without a real token gets zeros.
     """
+    if not tokens.shape[1]:
+        return tokens.new_zeros(len(tokens), frames, tokens.shape[2])
     order = mask.to(torch.int8).argsort(dim=1, descending=True, stable=True)  # real ones first
     count = mask.sum(dim=1, keepdim=True)
     time = torch.arange(frames, device=tokens.device) + 0.5

@@ -56,7 +56,8 @@ class CrossAttention(Mechanism):
         return Tokens(tokens.value) if self.attend_padding else tokens
 
     def sublayer_for(self, width: int, heads: int) -> nn.Module:
-        return CrossAttend(width, heads, self.width, self.kv_heads or heads, self.qk_norm)
+        kv_heads = heads if self.kv_heads is None else self.kv_heads
+        return CrossAttend(width, heads, self.width, kv_heads, self.qk_norm)
 
 
 class CrossAttend(nn.Module):

@@ -37,7 +37,7 @@ def assign_noise(mechanisms: Specs) -> str:
             "the noise level reaches nobody: add `noise` to conditioning.<mechanism>.reads, or "
             f"conditioning=adaln_zero (mechanisms now: {list(specs) or 'none'})"
         )
-    return min(able, key=lambda name: specs[name].func.noise_rank)
+    return min(able, key=lambda name: cast("type[Mechanism]", specs[name].func).noise_rank)
 
 
 def routes(
@@ -73,19 +73,26 @@ def routes(
     return found
 
 
-def check_routing(sizes: Sizes, mechanisms: Specs) -> None:
+def check_routing(sizes: Sizes, mechanisms: Specs, share_noise: bool = False) -> None:
     """Raises UserError, naming the flag to change, if what is known and what reads it do not fit.
 
     That is: an entry without a reader, a mechanism with nothing to read, or a noise level that
     reaches nobody. `sizes` are the entries that the conditioners really compute: the halves of a
-    text encoder that nobody reads are to be switched off before.
+    text encoder that nobody reads are to be switched off before. `share_noise` as for `routes`.
     """
-    found = routes(sizes, mechanisms)
+    found = routes(sizes, mechanisms, share_noise=share_noise)
     read = {entry for entries in found.values() for entry in entries}
     if unread := [name for name in sizes if name not in read]:
+        cannot = [
+            f"; {name} names {entry} but cannot carry a {sizes[entry].kind.__name__}"
+            for name, spec in named(mechanisms).items()
+            for entry in unread
+            if entry in spec.keywords["reads"]
+        ]
         raise UserError(
             f"nobody reads {unread}: add a name to conditioning.<mechanism>.reads, choose another "
             f"mechanism in conditioning= (now {list(found)}), or leave it out of conditioner="
+            + "".join(cannot)
         )
 
 

@@ -74,11 +74,22 @@ class TextEncoder(ABC):
 def check_caption(caption: object, source: str = "caption") -> str:
     """The caption itself, if it is text; else a ``UserError`` that names its ``source``."""
     if isinstance(caption, str):
+        if not _is_unicode(caption):
+            raise UserError(f"{source} {caption!a} is not text: a part of it is not UTF-8")
         return caption
     raise UserError(
         f"{source} is {caption!r}, a {type(caption).__name__}, not text: "
         "write it between quotes, or leave it out for no caption"
     )
+
+
+def _is_unicode(caption: str) -> bool:
+    """Whether no byte was left undecoded, as in an argument that is not UTF-8."""
+    try:
+        caption.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def masked_mean(tokens: Tensor, mask: Tensor) -> Tensor:

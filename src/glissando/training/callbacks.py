@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from glissando.errors import UserError
+from glissando.training.memory import Peak
 from glissando.training.progress import say
 
 
@@ -47,11 +48,17 @@ class Finite(L.Callback):
 
 
 class Speed(L.Callback):
-    """Logs steps, clips and seconds of audio per second of training since the last log."""
+    """Logs steps, clips and seconds of audio per second of training since the last log.
+
+    And the most memory that training has taken so far (see ``Peak``).
+    """
 
     def __init__(self, batch_size: int) -> None:
         self.batch_size = batch_size
         self._since: tuple[float, int] | None = None
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._peak = Peak(pl_module.device)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, *_: Any
@@ -66,6 +73,7 @@ class Speed(L.Callback):
             pl_module.log("speed/steps_per_second", rate)
             pl_module.log("speed/clips_per_second", clips)
             pl_module.log("speed/audio_seconds_per_second", clips * pl_module.seconds(batch))
+            pl_module.log("speed/peak_gib", self._peak.gib)
         self._since = (now, step)
 
     def on_validation_end(self, *_: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ class DiffusionModule(L.LightningModule):
         levels: the law of t.
         optimizer: parameters -> optimizer; schedule: step -> factor of the learning rate.
         dropout: probability that a clip trains without its condition (all of it at once).
+        dropout_alone: by conditioner, probability that a clip loses what that one makes, besides.
         window, seen: what a ``Generator`` wants to know of the data.
     """
 
@@ -45,6 +46,7 @@ class DiffusionModule(L.LightningModule):
         optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
         schedule: Schedule,
         dropout: float = 0.1,
+        dropout_alone: Mapping[str, float] | None = None,
         window: float | None = None,
         seen: dict[str, list[float]] | None = None,
     ) -> None:
@@ -52,7 +54,8 @@ class DiffusionModule(L.LightningModule):
         self.representation = representation.requires_grad_(False)
         self.trained = nn.ModuleDict({"conditioners": conditioners, "denoiser": denoiser})
         self.levels, self.optimizer, self.schedule = levels, optimizer, schedule
-        self.dropout, self.window, self.seen = dropout, window, seen or {}
+        self.dropout, self.dropout_alone = dropout, dropout_alone
+        self.window, self.seen = window, seen or {}
 
     @property
     def conditioners(self) -> Conditioners:
@@ -98,7 +101,7 @@ class DiffusionModule(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         x_0 = self.representation.normalize(_latent(batch))
         condition = self.conditioners(batch.attributes, frames=x_0.shape[-1]).move(x_0.device)
-        condition = self.conditioners.dropout(condition, self.dropout)
+        condition = self.conditioners.dropout(condition, self.dropout, groups=self.dropout_alone)
         length = _lengths(batch)
         t = self.levels.draw(self.denoiser.path, len(x_0), device=x_0.device, length=length)
         losses = self.denoiser.loss(x_0, torch.randn_like(x_0), t, condition, batch.mask)

@@ -56,6 +56,8 @@ def train(cfg: DictConfig) -> float | None:
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
 
     run.prepare()
+    if cfg.callbacks.summary:
+        say(run.summary())
     _tell_small(run, trainer)
     if ckpt is None and cfg.init is None and run.warm_start is not None:
         run.warm_start()
