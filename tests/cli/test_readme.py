@@ -117,7 +117,8 @@ def test_a_flag_that_an_error_names_exists() -> None:
         for root in {command.config for command in COMMANDS.values()}:
             for more in ([], ["data=folder"]) if root != "sample" else ([],):
                 known |= set(leaves(compose(root, more)))
-        for more in (["model=vae", "text_encoder=t5"], ["model=unet"]):
+        for more in (["model=vae", "text_encoder=t5"], ["model=unet"],
+                     ["conditioning=channel_concat"]):  # fmt: skip
             known |= set(leaves(compose("train", more)))
         known |= set(leaves(compose("sample", ["guidance=autoguidance"])))
     flags = set(flags_of_messages())

@@ -19,7 +19,7 @@ def test_the_peak_of_a_process_is_what_was_held_at_once() -> None:
     for _ in range(3):  # one after the other: the peak is of one
         held = torch.ones(128 * MIB // 4)
         del held
-    assert 0.125 <= peak.gib < 0.2
+    assert 0.12 < peak.gib < 0.2  # what was free before is not seen
     later = Peak(cpu)
     assert later.gib < 0.06  # of that nothing is left
     assert peak.gib < 0.2
