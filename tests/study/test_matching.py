@@ -129,6 +129,7 @@ def test_nothing_is_matched_unless_asked() -> None:
     ({"by": "flops", "target": "many"}, "match.target=many must be a number from 1 on"),
     ({"by": "flops", "target": 0}, "match.target=0 must be a number from 1 on"),
     ({"by": "flops", "reference": None}, "match.by=flops has nothing to match: set match.target="),
+    ({"by": "flops", "reference": "film"}, r"or add \+conditioning@match\.reference=adaln_zero"),
     ({"by": "parameters", "target": 1000}, "match.by=parameters: prefix has .* at model.expansion"),
 ])  # fmt: skip
 def test_what_cannot_be_matched_is_one_line(given: dict[str, Any], line: str) -> None:

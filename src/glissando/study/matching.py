@@ -56,7 +56,7 @@ def match(cfg: DictConfig, representation: Representation) -> list[str]:
     if target is not None and not (isinstance(target, (int, float)) and target >= 1):
         raise UserError(f"match.target={target} must be a number from 1 on")
     if target is None:
-        if cfg.match.reference is None:
+        if not isinstance(config["match"]["reference"], dict):
             raise UserError(
                 f"match.by={by} has nothing to match: set match.target= to a number, or add "
                 "+conditioning@match.reference=adaln_zero"
