@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from glissando.build import latent_audio
+from glissando.build import trained
 from glissando.datasets.stream import open_stream
 from glissando.losses.reconstruction import STFTDistance
 from glissando.metrics.reconstruction import MelError, si_sdr, snr
@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--autoencoder", default="vae")
     parser.add_argument("--clips", type=int, default=300, help="clips of the test split")
     given = parser.parse_args()
-    codec = latent_audio(given.autoencoder).eval()
+    codec = trained(given.autoencoder).eval()
     for name, each in (("linear", linear(codec, given.data)), (given.autoencoder, codec)):
         figures = measure(each.eval(), given.data, given.clips)
         result = {key: round(value, 3) for key, value in figures.items()}

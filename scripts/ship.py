@@ -13,7 +13,7 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from glissando.build import latent_audio
+from glissando.build import trained
 from glissando.checkpoints.files import locate, read, write
 from glissando.cli.conf import pretrained_dir
 
@@ -27,7 +27,7 @@ def main() -> None:
     given = parser.parse_args()
     stored = read(locate(given.checkpoint))
     if given.autoencoder:
-        shared = latent_audio(given.autoencoder)
+        shared = trained(given.autoencoder)
         rest = {k: v for k, v in stored.weights.items() if not k.startswith("representation.")}
         lean = {"name": given.autoencoder, "fingerprint": shared.fingerprint()}
         stored = replace(stored, facts={**stored.facts, "autoencoder": lean}, weights=rest)

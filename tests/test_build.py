@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from glissando.build import complete, latent_audio, ranges
+from glissando.build import complete, ranges, trained
 from glissando.checkpoints.files import Stored, read
 from glissando.errors import UserError
 from tiny import DIT, GAN, VAE, Train, numbers, stored
@@ -27,7 +27,7 @@ def test_an_autoencoder_that_was_never_validated_is_refused(train: Train, tmp_pa
 
 
 def test_a_validated_one_is_measured(vae: Path) -> None:
-    representation = latent_audio(str(vae))
+    representation = trained(str(vae))
     assert representation.measured
     assert (representation.channels, representation.hop, representation.sample_rate) == (
         8,
@@ -37,7 +37,7 @@ def test_a_validated_one_is_measured(vae: Path) -> None:
 
 
 def test_the_averaged_weights_are_what_is_used(vae: Path) -> None:
-    state = latent_audio(str(vae)).network.state_dict()
+    state = trained(str(vae)).network.state_dict()
     for name, tensor in stored(vae)["ema"].items():
         torch.testing.assert_close(state[name], tensor, atol=0, rtol=0)
 
@@ -122,7 +122,7 @@ def test_a_model_that_leans_on_a_shipped_autoencoder(
     dit: Path, vae: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = read(dit / "checkpoints" / "last.ckpt")
-    shared = latent_audio(str(vae))
+    shared = trained(str(vae))
     own = {n: t for n, t in whole.weights.items() if not n.startswith("representation.")}
     lean = {"name": str(vae), "fingerprint": shared.fingerprint()}
     back = complete(Stored(whole.path, {**whole.facts, "autoencoder": lean}, own))

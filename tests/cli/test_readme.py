@@ -118,7 +118,8 @@ def test_a_flag_that_an_error_names_exists() -> None:
             for more in ([], ["data=folder"]) if root != "sample" else ([],):
                 known |= set(leaves(compose(root, more)))
         for more in (["model=vae", "text_encoder=t5"], ["model=unet"],
-                     ["conditioning=channel_concat"]):  # fmt: skip
+                     ["conditioning=channel_concat"], ["representation=mel"],
+                     ["representation=complex_stft"]):  # fmt: skip
             known |= set(leaves(compose("train", more)))
         known |= set(leaves(compose("sample", ["guidance=autoguidance"])))
     flags = set(flags_of_messages())

@@ -16,7 +16,7 @@ from glissando.conditioning.cross_attention import CrossAttention
 from glissando.conditioning.prefix import PooledPrefix
 from glissando.errors import UserError
 from glissando.networks.attention import SelfAttention, rotary, rotate
-from glissando.networks.dit import DiT
+from glissando.networks.dit import DiT, patch_for
 from glissando.networks.layers import FeedForward, FourierFeatures
 
 CONF = Path(__file__).parents[2] / "conf" / "model"
@@ -39,6 +39,7 @@ def dit(channels: int = 4, **options) -> DiT:
 def preset(name: str, conditioning: dict, channels: int = 64) -> DiT:
     """`conf/model/<name>.yaml` over the `dit.yaml` that it names, on the meta device."""
     model = OmegaConf.merge(*(OmegaConf.load(CONF / f"{n}.yaml").model for n in ("dit", name)))
+    model.patch = model.patch or list(patch_for(channels, 1))
     with torch.device("meta"):
         return instantiate(model)(channels, SIZES, conditioning)
 

@@ -9,7 +9,7 @@ from glissando.progress import say
 
 def encode(cfg: DictConfig) -> None:
     """Encodes the dataset that ``cfg`` asks for and says where the latents are."""
-    from glissando.build import encoded, encoder, prepared
+    from glissando.build import encoded, prepared, representation
 
-    representation = encoder(cfg)
-    say(f"encoded: {encoded(prepared(cfg, overwrite=cfg.overwrite), representation)}")
+    made = representation(cfg)
+    say(f"encoded: {encoded(prepared(cfg, overwrite=cfg.overwrite), made)}")

@@ -7,6 +7,7 @@ of another autoencoder are never taken for these.
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,12 @@ from glissando.datasets.shards import (
     read_dataset,
     shard_paths,
     whole_shard,
+    write_json,
 )
 from glissando.errors import UserError
 from glissando.progress import ERR, Bar, note
 
+SUMS = "sums.json"
 Encode = Callable[[Tensor], Tensor]
 
 
@@ -100,6 +103,42 @@ def encode_dataset(
         note(f"{out}: {samples} latents of {latent[0]} x {latent[1]} at "
             f"{audio['sample_rate'] / hop:.1f} Hz, {refused or 'none'} refused")  # fmt: skip
     return done
+
+
+def latent_sums(root: Path | str, progress: bool = True) -> tuple[Tensor, Tensor, int]:
+    """Sums over all training latents: values and squares (C,) in float64, and how many of each.
+
+    Counted once and kept beside the latents, in ``sums.json``. Raises UserError where ``root``
+    holds no latents.
+    """
+    root = Path(root)
+    facts = read_dataset(root)
+    if facts["kind"] != "latent":
+        raise UserError(f"{root} holds no latents")
+    path = root / SUMS
+    try:
+        kept = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        kept = {}
+    if kept.get("fingerprint") != facts["fingerprint"]:
+        kept = {"fingerprint": facts["fingerprint"], **_counted(root, facts, progress)}
+        write_json(path, kept)
+    return torch.tensor(kept["values"]).double(), torch.tensor(kept["squares"]).double(), kept["n"]
+
+
+def _counted(root: Path, facts: Mapping[str, Any], progress: bool) -> dict[str, Any]:
+    values, squares = np.zeros((2, facts["latent"][0]))
+    count = 0
+    with Bar(f"statistics of {root}", facts["splits"]["train"]["samples"], shown=progress) as bar:
+        for path in shard_paths(root, "train"):
+            shard = Shard(path)
+            for sample in shard.samples:
+                latent = np.load(io.BytesIO(shard.member(sample, "npy"))).astype(np.float64)
+                values += latent.sum((1, 2))
+                squares += np.square(latent).sum((1, 2))
+                count += latent[0].size
+                bar.advance()
+    return {"values": values.tolist(), "squares": squares.tolist(), "n": count}
 
 
 def _encode_shard(

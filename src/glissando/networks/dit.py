@@ -5,6 +5,7 @@ Shapes: B batch, C channels, F frequency, T time, N latent tokens, P prefix toke
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import cast
 
@@ -22,6 +23,13 @@ from glissando.networks.attention import Rotary, SelfAttention, rotary
 from glissando.networks.branch import ModulatedNorm
 from glissando.networks.layers import FeedForward, FourierFeatures
 from glissando.networks.transformer import TransformerBlock
+
+
+def patch_for(channels: int, freqs: int, values: int = 256) -> tuple[int, int]:
+    """(pf, pt) for tokens of about ``values`` numbers, as square as a latent (C, F, T) allows."""
+    area = max(1, values // channels)
+    rows = min(freqs, 2 ** math.ceil(math.log2(area) / 2))
+    return rows, max(1, area // rows)
 
 
 class DiT(nn.Module):

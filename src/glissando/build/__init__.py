@@ -1,0 +1,35 @@
+"""Config -> objects. The only room that sees the whole config; derived sizes flow here."""
+
+from glissando.build.config import plain, whole_number
+from glissando.build.data import encoded, measure, prepared, ranges
+from glissando.build.denoising import Denoising, bare_network, denoising
+from glissando.build.representations import (
+    complete,
+    latent_audio,
+    rebuilt,
+    representation,
+    spectrogram,
+    trained,
+)
+from glissando.build.stages import Run, autoencoder, diffusion
+
+__all__ = [
+    "Denoising",
+    "Run",
+    "autoencoder",
+    "bare_network",
+    "complete",
+    "denoising",
+    "diffusion",
+    "encoded",
+    "latent_audio",
+    "measure",
+    "plain",
+    "prepared",
+    "ranges",
+    "rebuilt",
+    "representation",
+    "spectrogram",
+    "trained",
+    "whole_number",
+]

@@ -1,0 +1,132 @@
+"""Prepared audio, cached latents, and what a run wants to know of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+
+from glissando.build.config import plain, whole_number
+from glissando.checkpoints.instantiate import instantiate
+from glissando.datasets.shards import Shard, fingerprint, read_dataset, shard_paths
+from glissando.errors import UserError
+from glissando.representations.base import Representation
+from glissando.training.data import Clips
+
+
+def prepared(cfg: DictConfig, again: bool = False, overwrite: bool = False) -> Path:
+    """The prepared dataset that ``data=`` asks for, prepared now if it is not there yet.
+
+    ``again`` looks at every shard, for what is damaged or new in the source; ``overwrite``
+    replaces a dataset of other settings.
+    """
+    from glissando.datasets.dataset_folder import is_prepared
+    from glissando.datasets.prepare import prepare
+
+    whole_number(cfg, "prepare.workers", 1)
+    whole_number(cfg, "prepare.samples_per_shard", 1)
+    source = instantiate(cfg.data)
+    root = cfg.prepare.shards
+    if root is None:
+        mark = fingerprint({"source": source.name, "settings": dict(source.settings())})
+        root = f"data/shards/{source.name}-{mark[:8]}"
+    if again or overwrite or not is_prepared(root, source.name, dict(source.settings())):
+        with _resumable():
+            prepare(
+                source, root, cfg.prepare.workers, cfg.prepare.samples_per_shard,
+                overwrite=overwrite,
+            )  # fmt: skip
+    return Path(root)
+
+
+@contextmanager
+def _resumable() -> Iterator[None]:
+    """Ctrl-C within says what it leaves."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        left = "whole shards are kept, and the same command goes on with the rest"
+        raise KeyboardInterrupt(left) from None
+
+
+def encoded(root: Path, representation: Representation) -> Path:
+    """The latents of a prepared dataset under one representation, encoded now if missing."""
+    from glissando.datasets.latents import encode_dataset
+
+    facts = read_dataset(root)
+    mark = representation.fingerprint()
+    out = Path("data/latents") / f"{root.name}-{mark}"
+    if not _encoded_from(out, facts["fingerprint"]):
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        representation.eval().to(device)
+
+        @torch.no_grad()
+        def encode(wave: Tensor) -> Tensor:
+            return representation.encode(wave.to(device)).float().cpu()
+
+        with _resumable():
+            encode_dataset(
+                root, out, encode, representation=mark, hop=representation.hop, overwrite=True
+            )
+        representation.cpu()
+    return out
+
+
+def measure(representation: Representation, latents: Path) -> None:
+    """The statistics of ``latents`` for a representation that training did not measure."""
+    from glissando.datasets.latents import latent_sums
+
+    if not representation.measured:
+        representation.measure(*latent_sums(latents))
+
+
+def _encoded_from(out: Path, audio: str) -> bool:
+    """Are there whole latents at ``out``, of the audio dataset with this fingerprint?"""
+    try:
+        return read_dataset(out)["audio"] == audio
+    except UserError:
+        return False
+
+
+def clips_of(cfg: DictConfig, valid_seconds: float | None = None) -> Clips:
+    """The data module of ``loader=``, without its folder until that is there."""
+    return Clips(
+        "", seed=cfg.seed, valid_seconds=valid_seconds,
+        **{str(key): value for key, value in plain(cfg.loader).items()},
+    )  # fmt: skip
+
+
+def clip_attributes(root: Path) -> Iterator[dict[str, Any]]:
+    """The attributes of every clip of a prepared dataset, all splits."""
+    for shard, sample in _samples(root):
+        yield json.loads(shard.member(sample, "json"))
+
+
+def longest(root: Path) -> float:
+    """Seconds of the longest clip of a prepared audio dataset."""
+    return max(sample["frames"] / sample["rate"] for _, sample in _samples(root))
+
+
+def ranges(attributes: list[dict[str, Any]]) -> dict[str, list[float]]:
+    """The range of every attribute that is a number wherever it is given."""
+    found: dict[str, list[float]] = {}
+    for row in attributes:
+        for name, value in row.items():
+            if isinstance(value, (int, float)) and not isinstance(value, bool):
+                low, high = found.get(name, [value, value])
+                found[name] = [min(low, value), max(high, value)]
+    return found
+
+
+def _samples(root: Path) -> Iterator[tuple[Shard, dict[str, Any]]]:
+    for split in read_dataset(root)["splits"]:
+        for path in shard_paths(root, split):
+            shard = Shard(path)
+            for sample in shard.samples:
+                yield shard, sample

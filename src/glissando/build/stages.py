@@ -1,0 +1,179 @@
+"""A training stage, from its config: what ``stage:`` in a model's yaml names."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+
+from glissando.build.config import plain, whole_number
+from glissando.build.data import (
+    clip_attributes,
+    clips_of,
+    encoded,
+    longest,
+    measure,
+    prepared,
+    ranges,
+)
+from glissando.build.denoising import denoising
+from glissando.build.representations import rebuilt
+from glissando.build.representations import representation as representation_of
+from glissando.checkpoints.instantiate import instantiate
+from glissando.errors import UserError
+from glissando.representations.autoencoder import Autoencoder
+from glissando.training.data import Clips
+
+
+@dataclass
+class Run:
+    """What a training stage needs: the module, its data, what its checkpoints say.
+
+    Built before any data is there, so that what is wrong is refused at once; ``prepare`` then makes
+    the data, which may take long, and tells ``module``, ``data`` and ``facts`` what they want to
+    know of it, and ``summary`` says how large the networks are and what a row costs.
+    """
+
+    module: Any
+    data: Clips
+    kind: str
+    representation: dict[str, Any]
+    prepare: Callable[[], None]
+    summary: Callable[[], str]
+    warm_start: Callable[[], None] | None = None
+    notes: list[str] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def autoencoder(cfg: DictConfig) -> Run:
+    """``model=vae``: a raw-audio autoencoder on waveform crops."""
+    from glissando.networks.summary import codec_summary
+    from glissando.training.autoencoder import AutoencoderModule
+
+    whole_number(cfg, "vae.accumulate", 1)
+    if cfg.trainer.accumulate_grad_batches != 1 or cfg.trainer.gradient_clip_val is not None:
+        raise UserError(
+            "an autoencoder's module optimizes by itself: set vae.accumulate= and vae.clip= in "
+            "place of trainer.accumulate_grad_batches= and trainer.gradient_clip_val="
+        )
+    channels, sample_rate = cfg.data.channels, cfg.data.sample_rate
+    network = {**plain(cfg.model), "audio_channels": channels, "_partial_": False}
+    recipe = {
+        "_target_": "glissando.representations.autoencoder.Autoencoder",
+        "network": network,
+        "sample_rate": sample_rate,
+    }
+    representation = rebuilt(recipe)
+    assert isinstance(representation, Autoencoder)
+    vae = plain(cfg.vae)
+    adversary = None
+    if cfg.trainer.max_steps < 0 or vae["adversarial_start"] < cfg.trainer.max_steps:
+        adversary = instantiate(cfg.discriminator, audio_channels=channels)
+    module = AutoencoderModule(
+        representation,
+        instantiate(cfg.reconstruction, sample_rate=sample_rate),
+        _optimizer(cfg),
+        instantiate(cfg.schedule),
+        discriminator=adversary,
+        discriminator_optimizer=_optimizer(cfg, "discriminator_optimizer"),
+        **vae,
+    )
+    clips = clips_of(cfg)
+
+    def prepare() -> None:
+        clips.root = str(prepared(cfg))
+
+    def warm_start() -> None:
+        def waves() -> Iterator[Tensor]:
+            for batch in islice(clips.train_dataloader(), 40):
+                yield batch.waveform
+
+        module.warm_start(waves())
+
+    def summary() -> str:
+        return codec_summary(representation.network, round(cfg.loader.seconds * sample_rate))
+
+    return Run(module, clips, "autoencoder", recipe, prepare, summary, warm_start)
+
+
+def diffusion(cfg: DictConfig) -> Run:
+    """``model=dit`` and its like: a denoiser on cached latents."""
+    from glissando.networks.summary import network_summary
+    from glissando.study.matching import match
+    from glissando.training.diffusion import DiffusionModule
+
+    _probability("diffusion.dropout", cfg.diffusion.dropout)
+    representation = representation_of(cfg)
+    told = match(cfg, representation)
+    parts = denoising(plain(cfg), representation)
+    module = DiffusionModule(
+        representation,
+        parts.conditioners,
+        parts.denoiser,
+        parts.levels,
+        _optimizer(cfg),
+        instantiate(cfg.schedule),
+        dropout=cfg.diffusion.dropout,
+        dropout_alone=_dropout_alone(cfg, parts.conditioners),
+    )
+    clips = clips_of(cfg)
+    facts: dict[str, Any] = {}
+    recipe: Any = representation.recipe
+
+    def prepare() -> None:
+        root = prepared(cfg)
+        latents = encoded(root, representation)
+        measure(representation, latents)
+        clips.root = str(latents)
+        attributes = list(clip_attributes(latents))
+        parts.conditioners.warm(attributes)
+        # It is trained on crops where loader.seconds= asks for some.
+        module.window = min(longest(root), cfg.loader.seconds or math.inf)
+        module.seen = ranges(attributes)
+        facts["data"] = {"window": module.window, "seen": module.seen}
+
+    def summary() -> str:
+        assert module.window is not None  # told by prepare
+        frames = representation.frames(round(module.window * representation.sample_rate))
+        shape = (representation.channels, representation.freqs, frames)
+        return network_summary(parts.denoiser.network, shape, parts.conditioners.sizes)
+
+    notes = [*told, *parts.notes]
+    return Run(module, clips, "diffusion", recipe, prepare, summary, notes=notes, facts=facts)
+
+
+def _probability(flag: str, value: Any) -> None:
+    if not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise UserError(f"{flag} must be between 0 and 1, not {value}")
+
+
+def _dropout_alone(cfg: DictConfig, conditioners: Any) -> dict[str, float]:
+    """``diffusion.dropout_alone``. Raises UserError for what could not have an effect."""
+    found = plain(cfg.diffusion.dropout_alone)
+    for name, value in found.items():
+        flag = f"diffusion.dropout_alone.{name}"
+        _probability(flag, value)
+        if name not in conditioners.parts:
+            raise UserError(f"{flag}: the conditioners are {list(conditioners.parts)}")
+        if conditioners.parts[name].kept:
+            raise UserError(f"{flag}: conditioner.{name}.unconditional=kept keeps it; use learned")
+    return found
+
+
+def _optimizer(cfg: DictConfig, changed: str = "optimizer") -> Callable[..., Any]:
+    """``optimizer=`` with what ``changed`` changes of it, parameters -> optimizer.
+
+    Tried on one weight: what torch would refuse later is refused now.
+    """
+    make = instantiate({**plain(cfg.optimizer), **plain(cfg[changed])})
+    try:
+        make([torch.nn.Parameter(torch.zeros(1, 1))])
+    except ValueError as error:
+        raise UserError(f"{changed}: {error}") from None
+    return make

@@ -1,0 +1,47 @@
+"""Small representations of every kind, for the tests of this room."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+
+from glissando.networks.oobleck import OobleckAutoencoder
+from glissando.networks.spectral import SpectralAutoencoder
+from glissando.representations.autoencoder import Autoencoder
+from glissando.representations.base import Representation
+from glissando.representations.complex_stft import ComplexSTFT
+from glissando.representations.spectrogram import Spectrogram
+from glissando.representations.waveform import Waveform
+from glissando.vocoders.griffin_lim import GriffinLim
+
+RATE = 8000
+
+
+def spectrogram(audio_channels: int, **settings: Any) -> Spectrogram:
+    sizes: dict[str, Any] = {"n_fft": 256, "hop": 64, **settings}
+    return Spectrogram(RATE, audio_channels, partial(GriffinLim, iterations=4), **sizes)
+
+
+def spectral(audio_channels: int) -> Autoencoder:
+    torch.manual_seed(0)
+    return Autoencoder(SpectralAutoencoder(4, audio_channels, 16, 12, 1, 12, 2), RATE).eval()
+
+
+def oobleck(audio_channels: int) -> Autoencoder:
+    torch.manual_seed(0)
+    return Autoencoder(OobleckAutoencoder(4, audio_channels, 4, (1, 2), (3, 8)), RATE).eval()
+
+
+FIXED: dict[str, Callable[[int], Representation]] = {
+    "waveform": partial(Waveform, RATE),
+    "complex_stft": partial(ComplexSTFT, RATE),
+    "complex_stft 300/64": partial(ComplexSTFT, RATE, n_fft=300, hop=64, window=250, power=0.2),
+    "spectrogram": spectrogram,
+    "mel": partial(spectrogram, bands=40),
+    "mel after Riffusion": partial(spectrogram, bands=40, f_max=3000, power=0.25, window=200),
+}
+LEARNED: dict[str, Callable[[int], Representation]] = {"spectral": spectral, "oobleck": oobleck}
+EXACT = [name for name in FIXED if name.startswith(("waveform", "complex_stft"))]
