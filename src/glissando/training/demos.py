@@ -66,7 +66,7 @@ class ReconstructionDemo(Demo):
 
     def show(self, trainer: L.Trainer, pl_module: Any, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        rate = pl_module.representation.sample_rate
+        rate = pl_module.sample_rate
         for number, (original, decoded) in enumerate(self._pairs(pl_module)):
             write_wav(folder / f"{number:03d}-original.wav", original, rate)
             write_wav(folder / f"{number:03d}-decoded.wav", decoded, rate)
