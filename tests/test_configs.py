@@ -24,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from glissando.build import Denoising, bare_network, denoising, plain, rebuilt, representation
+from glissando.build.vocoders import spectrum_recipe
 from glissando.checkpoints.instantiate import instantiate
 from glissando.cli.check import check
 from glissando.cli.conf import config_dir
@@ -148,7 +149,9 @@ def test_a_model_at_its_published_size(option: str) -> None:
 
 
 # What build.py supplies.
-DERIVED = {"audio_channels", "channels", "sample_rate", "sizes", "mechanisms"}
+DERIVED = {
+    "audio_channels", "channels", "sample_rate", "sizes", "mechanisms", "freqs", "n_fft", "hop",
+}  # fmt: skip
 
 
 @each("model")
@@ -172,6 +175,16 @@ def an_autoencoder(config: dict[str, Any]) -> None:
         assert features
 
 
+def a_generator(config: dict[str, Any]) -> None:
+    spectrum = spectrum_recipe(config["representation"], config["input_rate"])
+    made = instantiate({**config["generator"], "spectrum": spectrum, "network": config["model"]})
+    out = made(made.degrade(torch.randn(1, 1, 9000)), 9000)
+    assert out.shape == (1, 1, 9000)
+    for logits, features in instantiate(config["discriminator"], audio_channels=1)(out):
+        assert len(logits) == 1
+        assert features
+
+
 def a_denoiser(config: dict[str, Any]) -> None:
     network, sizes = bare_network(config, Plain(64))  # type: ignore[arg-type]
     z = torch.randn(2, 64, 1, 13)  # a patch does not divide it
@@ -190,6 +203,7 @@ def stages() -> dict[str, tuple[Any, Callable[[dict[str, Any]], None]]]:
     """
     return {
         "glissando.build.autoencoder": (FakeTensorMode(), an_autoencoder),
+        "glissando.build.generator": (FakeTensorMode(), a_generator),
         "glissando.build.diffusion": (torch.device("meta"), a_denoiser),
     }
 

@@ -237,8 +237,9 @@ def load(name: str = "demo", device: str = "auto", flag: str = "ckpt") -> Genera
     stored = read(locate(name, pretrained_dir(), flag=flag))
     if stored.kind != "diffusion":
         raise UserError(
-            f"{flag}={name} is an {stored.kind} checkpoint, which makes no music by itself: train "
-            f"a model on it (python train.py model=dit representation.autoencoder={name})"
+            f"{flag}={name} is {'an' if stored.kind[0] in 'aeiou' else 'a'} {stored.kind} "
+            "checkpoint, which makes no music by itself: train a model on it (python train.py "
+            f"model=dit representation.{stored.kind}={name})"
         )
     representation = rebuilt(stored.facts["representation"])
     parts = denoising(stored.facts["config"], representation)

@@ -11,7 +11,7 @@ from glissando.build.representations import (
     spectrogram,
     trained,
 )
-from glissando.build.stages import Run, autoencoder, diffusion
+from glissando.build.stages import Run, autoencoder, diffusion, generator
 
 __all__ = [
     "Denoising",
@@ -22,6 +22,7 @@ __all__ = [
     "denoising",
     "diffusion",
     "encoded",
+    "generator",
     "latent_audio",
     "measure",
     "plain",

@@ -8,12 +8,14 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from glissando.build.config import plain
+from glissando.build.vocoders import load_vocoder, stored_vocoder, vocoder_recipe
 from glissando.checkpoints.files import Stored, locate, read
 from glissando.checkpoints.instantiate import check_targets, instantiate
 from glissando.cli.conf import pretrained_dir
 from glissando.errors import UserError
 from glissando.representations.autoencoder import Autoencoder
 from glissando.representations.base import Representation
+from glissando.representations.spectrogram import Spectrogram
 
 
 def representation(cfg: DictConfig) -> Representation:
@@ -56,16 +58,21 @@ def spectrogram(
     vocoders: dict[str, dict[str, Any]],
     **settings: Any,
 ) -> Representation:
-    """``representation=mel`` and ``spectrogram``, decoded by one of ``vocoders``."""
-    if vocoder not in vocoders:
-        raise UserError(
-            f"representation.vocoder={vocoder} is none of {', '.join(sorted(vocoders))}"
-        )
-    return rebuilt({
+    """``representation=mel`` and ``spectrogram``: ``vocoder`` is one of ``vocoders``, or trained.
+
+    Raises UserError where it is neither, or was trained for another spectrum.
+    """
+    recipe = {
         "_target_": "glissando.representations.spectrogram.Spectrogram",
-        "sample_rate": sample_rate, "audio_channels": audio_channels,
-        "vocoder": vocoders[vocoder], **settings,
-    })  # fmt: skip
+        "sample_rate": sample_rate, "audio_channels": audio_channels, **settings,
+    }  # fmt: skip
+    if vocoder in vocoders:
+        return rebuilt({**recipe, "vocoder": vocoders[vocoder]})
+    stored = stored_vocoder(vocoder, list(vocoders))
+    made = rebuilt({**recipe, "vocoder": vocoder_recipe(stored)})
+    assert isinstance(made, Spectrogram)
+    load_vocoder(made, stored, f"representation.vocoder={vocoder}")
+    return made
 
 
 def trained(autoencoder: str) -> Autoencoder:

@@ -25,7 +25,8 @@ from glissando.build.data import (
 from glissando.build.denoising import denoising
 from glissando.build.representations import rebuilt
 from glissando.build.representations import representation as representation_of
-from glissando.checkpoints.instantiate import instantiate
+from glissando.build.vocoders import spectrum_recipe
+from glissando.checkpoints.instantiate import check_targets, instantiate
 from glissando.errors import UserError
 from glissando.representations.autoencoder import Autoencoder
 from glissando.training.data import Clips
@@ -56,12 +57,6 @@ def autoencoder(cfg: DictConfig) -> Run:
     from glissando.networks.summary import codec_summary
     from glissando.training.autoencoder import AutoencoderModule
 
-    whole_number(cfg, "vae.accumulate", 1)
-    if cfg.trainer.accumulate_grad_batches != 1 or cfg.trainer.gradient_clip_val is not None:
-        raise UserError(
-            "an autoencoder's module optimizes by itself: set vae.accumulate= and vae.clip= in "
-            "place of trainer.accumulate_grad_batches= and trainer.gradient_clip_val="
-        )
     channels, sample_rate = cfg.data.channels, cfg.data.sample_rate
     network = {**plain(cfg.model), "audio_channels": channels, "_partial_": False}
     recipe = {
@@ -71,19 +66,7 @@ def autoencoder(cfg: DictConfig) -> Run:
     }
     representation = rebuilt(recipe)
     assert isinstance(representation, Autoencoder)
-    vae = plain(cfg.vae)
-    adversary = None
-    if cfg.trainer.max_steps < 0 or vae["adversarial_start"] < cfg.trainer.max_steps:
-        adversary = instantiate(cfg.discriminator, audio_channels=channels)
-    module = AutoencoderModule(
-        representation,
-        instantiate(cfg.reconstruction, sample_rate=sample_rate),
-        _optimizer(cfg),
-        instantiate(cfg.schedule),
-        discriminator=adversary,
-        discriminator_optimizer=_optimizer(cfg, "discriminator_optimizer"),
-        **vae,
-    )
+    module = AutoencoderModule(representation, **_adversarial(cfg, "vae"))
     clips = clips_of(cfg)
 
     def prepare() -> None:
@@ -100,6 +83,30 @@ def autoencoder(cfg: DictConfig) -> Run:
         return codec_summary(representation.network, round(cfg.loader.seconds * sample_rate))
 
     return Run(module, clips, "autoencoder", recipe, prepare, summary, warm_start)
+
+
+def generator(cfg: DictConfig) -> Run:
+    """``model=vocoder`` and its like: what makes waveforms out of less, on crops of them."""
+    from glissando.networks.summary import generator_summary
+    from glissando.training.generator import GeneratorModule
+
+    recipe = {
+        **plain(cfg.generator),
+        "spectrum": spectrum_recipe(cfg.representation, cfg.input_rate),
+        "network": plain(cfg.model),
+    }
+    check_targets(recipe)
+    made = instantiate(recipe)
+    module = GeneratorModule(made, **_adversarial(cfg, "gan"))
+    clips = clips_of(cfg)
+
+    def prepare() -> None:
+        clips.root = str(prepared(cfg))
+
+    def summary() -> str:
+        return generator_summary(made.network, made.spectrum.freqs, made.spectrum.stft.hop)
+
+    return Run(module, clips, made.kind, recipe, prepare, summary)
 
 
 def diffusion(cfg: DictConfig) -> Run:
@@ -164,6 +171,32 @@ def _dropout_alone(cfg: DictConfig, conditioners: Any) -> dict[str, float]:
         if conditioners.parts[name].kept:
             raise UserError(f"{flag}: conditioner.{name}.unconditional=kept keeps it; use learned")
     return found
+
+
+def _adversarial(cfg: DictConfig, key: str) -> dict[str, Any]:
+    """What an ``AdversarialModule`` wants besides its generator; ``key`` holds its weights.
+
+    Raises UserError for what such a module does by itself.
+    """
+    whole_number(cfg, f"{key}.accumulate", 1)
+    if cfg.trainer.accumulate_grad_batches != 1 or cfg.trainer.gradient_clip_val is not None:
+        raise UserError(
+            f"a module with an adversary optimizes by itself: set {key}.accumulate= and "
+            f"{key}.clip= in place of trainer.accumulate_grad_batches= and "
+            "trainer.gradient_clip_val="
+        )
+    options = plain(cfg[key])
+    adversary = None
+    if cfg.trainer.max_steps < 0 or options["adversarial_start"] < cfg.trainer.max_steps:
+        adversary = instantiate(cfg.discriminator, audio_channels=cfg.data.channels)
+    return {
+        "reconstruction": instantiate(cfg.reconstruction, sample_rate=cfg.data.sample_rate),
+        "optimizer": _optimizer(cfg),
+        "schedule": instantiate(cfg.schedule),
+        "discriminator": adversary,
+        "discriminator_optimizer": _optimizer(cfg, "discriminator_optimizer"),
+        **options,
+    }
 
 
 def _optimizer(cfg: DictConfig, changed: str = "optimizer") -> Callable[..., Any]:

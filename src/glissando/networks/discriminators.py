@@ -1,15 +1,15 @@
-"""Multi-resolution complex STFT discriminators (EnCodec, Defossez et al. 2022, section 3.4)."""
+"""Discriminators of waveforms: spectra of several resolutions, samples of several periods."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
-Scores = list[tuple[Tensor, list[Tensor]]]  # per resolution: logits and the features before them
+Scores = list[tuple[Tensor, list[Tensor]]]  # of each one: logits and the features before them
 
 
 class STFTDiscriminator(nn.Module):
@@ -55,7 +55,7 @@ class STFTDiscriminator(nn.Module):
 
 
 class MultiResolutionSTFTDiscriminator(nn.Module):
-    """One STFTDiscriminator per window size."""
+    """One STFTDiscriminator per window size (EnCodec, Defossez et al. 2022, section 3.4)."""
 
     def __init__(
         self, audio_channels: int = 1, sizes: Sequence[int] = (2048, 1024, 512), width: int = 32
@@ -68,3 +68,66 @@ class MultiResolutionSTFTDiscriminator(nn.Module):
     def forward(self, wave: Tensor) -> Scores:
         """(B, A, L) -> per resolution (logits, features)."""
         return [resolution(wave) for resolution in self.resolutions]
+
+
+class PeriodDiscriminator(nn.Module):
+    """2-D convolutions over rows of ``period`` samples, each column by itself.
+
+    Five layers of ``width`` times 1, 4, 16, 32 and 32 channels; the first four skip 2 rows of 3.
+    """
+
+    def __init__(self, period: int, audio_channels: int, width: int) -> None:
+        super().__init__()
+        self.period = period
+        widths = [audio_channels, *(width * multiple for multiple in (1, 4, 16, 32, 32))]
+        self.layers = nn.ModuleList(
+            weight_norm(nn.Conv2d(inputs, outputs, (5, 1), (stride, 1), padding=(2, 0)))
+            for inputs, outputs, stride in zip(
+                widths[:-1], widths[1:], (3, 3, 3, 3, 1), strict=True
+            )
+        )
+        self.head = weight_norm(nn.Conv2d(widths[-1], 1, (3, 1), padding=(1, 0)))
+
+    def forward(self, wave: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """(B, A, L) -> logits (B, 1, T', period) and the list of features."""
+        x = F.pad(wave, (0, -wave.shape[-1] % self.period)).unflatten(-1, (-1, self.period))
+        features = []
+        for layer in self.layers:
+            x = F.leaky_relu(layer(x), 0.1)
+            features.append(x)
+        return self.head(x), features
+
+
+class MultiPeriodDiscriminator(nn.Module):
+    """One PeriodDiscriminator per period (HiFi-GAN, Kong et al. 2020, section 2.3; width 32)."""
+
+    def __init__(
+        self,
+        audio_channels: int = 1,
+        periods: Sequence[int] = (2, 3, 5, 7, 11),
+        width: int = 32,
+    ) -> None:
+        super().__init__()
+        self.periods = nn.ModuleList(
+            PeriodDiscriminator(period, audio_channels, width) for period in periods
+        )
+
+    def forward(self, wave: Tensor) -> Scores:
+        """(B, A, L) -> per period (logits, features)."""
+        return [period(wave) for period in self.periods]
+
+
+class Discriminators(nn.Module):
+    """Several kinds at once, their scores together: losses average over them all."""
+
+    def __init__(
+        self, parts: Mapping[str, Callable[..., nn.Module]], audio_channels: int = 1
+    ) -> None:
+        super().__init__()
+        self.parts = nn.ModuleDict({
+            name: make(audio_channels=audio_channels) for name, make in parts.items()
+        })  # fmt: skip
+
+    def forward(self, wave: Tensor) -> Scores:
+        """(B, A, L) -> (logits, features) of every discriminator of every part."""
+        return [score for part in self.parts.values() for score in part(wave)]

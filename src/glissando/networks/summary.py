@@ -43,6 +43,15 @@ def codec_summary(network: AudioAutoencoder, length: int) -> str:
     )
 
 
+def generator_summary(network: nn.Module, freqs: int, hop: int, frames: int = 86) -> str:
+    """A table of the parameters of each part, and the operations of ``frames`` frames of ``freqs``.
+
+    ``hop`` is the samples given for each frame.
+    """
+    work = _counted(network, "forward", torch.empty(1, freqs, frames, device=META))
+    return f"{table(network)}\n{frames} frames of {hop} samples: {_giga(work)}"
+
+
 def table(network: nn.Module) -> str:
     """The parameters of each part and their sum, a line each."""
     counts = {name: parameters(part) for name, part in network.named_children()}

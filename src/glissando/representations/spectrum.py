@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,8 @@ class Spectrum(nn.Module):
     """
 
     filters: Tensor | None
+    settings: dict[str, Any]
+    """The arguments, with what None stands for: equal where the magnitudes are."""
 
     def __init__(
         self,
@@ -38,6 +41,11 @@ class Spectrum(nn.Module):
     ) -> None:
         super().__init__()
         self.sample_rate, self.stft = sample_rate, STFT(n_fft, hop, window)
+        self.settings = {
+            "sample_rate": sample_rate, "n_fft": n_fft, "hop": hop, "window": window or n_fft,
+            "bands": bands, "f_min": float(f_min),
+            "f_max": sample_rate / 2 if f_max is None else float(f_max),
+        }  # fmt: skip
         self.freqs = self.stft.bins if bands is None else bands
         filters = None
         if bands is not None:

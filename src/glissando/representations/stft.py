@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from glissando.errors import UserError
+from glissando.networks.precision import full_precision
 
 
 class STFT(nn.Module):
@@ -53,7 +54,7 @@ class STFT(nn.Module):
         """(..., L) -> complex64 (..., F, T); float32 inside, also under autocast."""
         length = wave.shape[-1]
         after = self.frames(length) * self.hop - length + self.n_fft - self.hop - self.before
-        with torch.autocast(wave.device.type, enabled=False):
+        with full_precision(wave):
             padded = F.pad(wave.float().reshape(-1, length), (self.before, after))
             spectrum = torch.stft(
                 padded, self.n_fft, self.hop, window=self.window, center=False, return_complex=True
@@ -66,7 +67,7 @@ class STFT(nn.Module):
         The waveform whose spectrum is nearest in the least-squares sense (Griffin and Lim 1984,
         eq. 6), hence the original where there is one.
         """
-        with torch.autocast(spectrum.device.type, enabled=False):
+        with full_precision(spectrum):
             frames = spectrum.to(torch.complex64).reshape(-1, *spectrum.shape[-2:]).mT
             pieces = torch.fft.irfft(frames, self.n_fft) * self.window
             wave = self._add(pieces) / self._weights(spectrum.shape[-1])
