@@ -26,6 +26,9 @@ def main() -> None:
     parser.add_argument("--autoencoder", help="the shipped autoencoder that it leans on")
     given = parser.parse_args()
     stored = read(locate(given.checkpoint))
+    # Where it was resumed from is a path of the machine that made it.
+    config = {**stored.facts["config"], "ckpt": None, "init": None}
+    stored = replace(stored, facts={**stored.facts, "config": config})
     if given.autoencoder:
         shared = trained(given.autoencoder)
         rest = {k: v for k, v in stored.weights.items() if not k.startswith("representation.")}

@@ -54,6 +54,12 @@ def test_all_components_lose_nothing() -> None:
     torch.testing.assert_close(net.decode(net.encode(waves).mean, 333), waves, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize(("bits", "rank"), [(-1, 8), (6, 8), (2, 3)])
+def test_codecs_that_have_no_room(bits: int, rank: int) -> None:
+    with pytest.raises(UserError, match=r"model\.bits=.*model\.rank="):
+        SpectralAutoencoder(6, 1, HOP, bits=bits, rank=rank)
+
+
 @pytest.mark.parametrize("length", [1, 7, 8, 100, 101])
 def test_any_length(length: int) -> None:
     net = network(audio_channels=2)

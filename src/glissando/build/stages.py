@@ -74,7 +74,7 @@ def autoencoder(cfg: DictConfig) -> Run:
 
     def warm_start() -> None:
         def waves() -> Iterator[Tensor]:
-            for batch in islice(clips.train_dataloader(), 40):
+            for batch in islice(clips.train_dataloader(), 1000):  # at most
                 yield batch.waveform
 
         module.warm_start(waves())

@@ -1,9 +1,10 @@
 """The spectral autoencoder: a linear transform codec that learns what the line cannot do.
 
-An orthonormal MDCT and its principal components make the best *linear* codec of a given rate
-(Karhunen-Loeve transform). Both halves of the network start as exactly that codec, and ConvNeXt
-branches, zero at the start, learn the rest. So the first training step already has the linear
-codec's sound, which an ordinary initialization needs thousands of steps to reach.
+An orthonormal MDCT and principal components, of all frames or of each kind of them, make the best
+codec of a given rate that is known in closed form (``networks/transform.py``). Both halves of the
+network start as exactly that codec, and ConvNeXt branches, zero at the start, learn the rest. So
+the first training step already has that codec's sound, which an ordinary initialization needs
+thousands of steps to reach.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from glissando.networks.convnext import Backbone
 from glissando.networks.mdct import MDCT
 from glissando.networks.posterior import Posterior
 from glissando.networks.precision import full_precision
+from glissando.networks.transform import Components, LocalComponents, Transform
 
 
 class SpectralAutoencoder(AudioAutoencoder):
@@ -31,6 +33,10 @@ class SpectralAutoencoder(AudioAutoencoder):
         hop: samples per latent frame; the MDCT has ``hop`` bands.
         encoder_width, encoder_depth, decoder_width, decoder_depth: of the ConvNeXt branches.
         posterior_std: standard deviation of q(z | x) at the start.
+        bits: channels of C that say which of ``2^bits`` linear codecs a frame has; 0: one for all.
+        rank: components that these codecs work in.
+
+    Raises UserError where C has no room for ``bits``, or ``rank`` no room for C.
     """
 
     def __init__(
@@ -44,16 +50,24 @@ class SpectralAutoencoder(AudioAutoencoder):
         decoder_depth: int = 6,
         expansion: int = 3,
         posterior_std: float = 0.05,
+        bits: int = 0,
+        rank: int = 320,
     ) -> None:
         super().__init__()
         self.channels, self.audio_channels, self.hop = channels, audio_channels, hop
         bands = hop * audio_channels
         self.mdct = MDCT(hop)
         self.register_buffer("band_std", torch.ones(bands, 1))
-        self.analysis = nn.Linear(bands, channels, bias=False)
-        self.synthesis = nn.Linear(channels, bands, bias=False)
-        nn.init.orthogonal_(self.analysis.weight)
-        self.synthesis.weight.data.copy_(self.analysis.weight.data.mT)
+        if not 0 <= bits < channels or (bits and rank < channels - bits):
+            raise UserError(
+                f"model.bits={bits} and model.rank={rank} must leave room for model.channels="
+                f"{channels}: from 0 on and below it, and no less than the rest of it"
+            )
+        self.transform: Transform = (
+            LocalComponents(bands, channels, bits, min(rank, bands))
+            if bits
+            else Components(bands, channels)
+        )
 
         # A frame's bands are already wide: one tap into the encoder, context comes in its blocks.
         self.encoder = Backbone(2 * bands, encoder_width, encoder_depth, expansion, kernel=1)
@@ -77,7 +91,7 @@ class SpectralAutoencoder(AudioAutoencoder):
         # The linear codec carries the waveform: bf16 would cap it near 45 dB for a gain of nothing.
         with full_precision(wave):
             scaled = self.mdct(wave.float()).flatten(1, 2) / self.band_std
-            linear = self.analysis(scaled.mT).mT
+            linear = self.transform.analyse(scaled.mT).mT
         magnitude = scaled.abs()
         # Two views that a linear layer lacks: companded values keep the sign, log levels the
         # quiet partials; floored 80 dB below a band's typical level so that silence stays finite.
@@ -92,33 +106,32 @@ class SpectralAutoencoder(AudioAutoencoder):
         # zero at the start with a gradient.
         added = level.clamp(max=4).exp() * phase.sin()
         with full_precision(z):
-            spectrum = self.band_std * (self.synthesis(z.float().mT).mT * (1 + gain) + added)
+            spectrum = self.band_std * (
+                self.transform.synthesise(z.float().mT).mT * (1 + gain) + added
+            )
             spectrum = spectrum.unflatten(1, (self.audio_channels, self.hop))
             return self.mdct.inverse(spectrum, length)
 
     @torch.no_grad()
     def warm_start(self, waves: Iterable[Tensor]) -> None:
-        """Sets the linear codec to the whitened principal components of (B, A, L) waveforms.
+        """Sets the linear codec to what is best for (B, A, L) waveforms, all of one length.
 
         Raises UserError when there are fewer frames than bands to estimate from.
         """
-        covariance, count = 0.0, 0
+        some: list[Tensor] = []
+        count = 0
         for wave in waves:
-            frames = self.mdct(wave.to(self.band_std)).flatten(1, 2).mT.flatten(0, 1).double()
-            covariance = covariance + frames.mT @ frames
-            count += len(frames)
+            some.append(self.mdct(wave.to(self.band_std)).flatten(1, 2).mT)
+            count += some[-1].shape[0] * some[-1].shape[1]
+            if count >= self.transform.frames_wanted:
+                break
         if count < len(self.band_std):
             raise UserError(
                 f"{count} frames are too few to begin with the components of {len(self.band_std)} "
                 "bands: raise loader.batch_size or loader.seconds, or lower model.hop"
             )
-        covariance = torch.as_tensor(covariance) / count
-        band_std = covariance.diagonal().clamp_min(1e-10).sqrt()
+        frames = torch.cat(some)
+        band_std = frames.square().mean((0, 1), dtype=torch.float64).clamp_min(1e-10).sqrt()
         self.band_std.copy_(band_std[:, None])
-        variances, directions = torch.linalg.eigh(covariance)
-        std = variances.flip(0)[: self.channels].clamp_min(1e-10).sqrt()
-        directions = directions.flip(1)[:, : self.channels]
-        # Both in units of the bands' deviations: an optimizer's step of one size for all weights
-        # (Adam's) would otherwise be a large part of what the weak, high bands have.
-        self.analysis.weight.copy_((directions / std).mT * band_std)
-        self.synthesis.weight.copy_(directions * std / band_std[:, None])
+        scale = self.band_std[:, 0]
+        self.transform.fit(frames / scale, scale)
