@@ -11,7 +11,7 @@ import torch
 
 RATE = 8000
 VAE = [
-    "model=vae", "model.channels=8", "model.hop=64", "model.encoder_width=16",
+    "model=vae", "model.bits=0", "model.channels=8", "model.hop=64", "model.encoder_width=16",
     "model.encoder_depth=1", "model.decoder_width=16", "model.decoder_depth=1",
     "loader.seconds=0.25", "loader.batch_size=4", "loader.workers=0",
 ]  # fmt: skip

@@ -74,6 +74,7 @@ class LocalComponents(Transform):
     last ``bits`` channels as the corner of a cube, +1 or -1 each, so that it travels with the
     latent; between corners ``synthesise`` mixes. The channels of all codecs are turned so that they
     mean nearly the same (orthogonal Procrustes): a diffusion model sees one space and not many.
+    Nothing of it is trained after ``fit``.
 
     Args:
         bands: D. channels: C, ``bits`` among them. rank: from C - bits to D.
@@ -100,6 +101,8 @@ class LocalComponents(Transform):
         self.register_buffer("energy", torch.ones(count, kept))
         digits = (torch.arange(count)[:, None] >> torch.arange(bits)) & 1
         self.register_buffer("codes", 2.0 * digits - 1, persistent=False)
+        # Optimal as they are: steps of one size, in codecs that few frames use, would be noise.
+        self.requires_grad_(False)
 
     def analyse(self, x: Tensor) -> Tensor:
         every = torch.einsum("btr,krc->btkc", self.analysis(x), self.encode)
