@@ -1,9 +1,10 @@
-"""How well an autoencoder brings held-out tunes back, beside the best linear codec of its rate.
+"""How well an autoencoder brings held-out tunes back, beside linear codecs of its rate.
 
     python scripts/codec.py data/shards/scores-… --autoencoder vae
 
-Whole clips of the test split. Linear is the whitened PCA of MDCT frames with as many values a
-frame, fitted on training clips: what the spectral autoencoder starts as.
+Whole clips of the test split. The linear codecs, one for all frames or one for each of 2^bits kinds
+of them, have as many values a frame and are fitted on training clips: what a spectral autoencoder
+starts as.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from glissando.build import trained
 from glissando.datasets.stream import open_stream
@@ -48,14 +51,22 @@ def measure(codec: Autoencoder, root: Path, clips: int) -> dict[str, float]:
     return {**named, "snr_total": total, "decode_x_real_time": seconds / took}
 
 
-def linear(like: Autoencoder, root: Path) -> Autoencoder:
-    """The linear codec with the channels and the hop of ``like``."""
+def untrained(like: Autoencoder, root: Path, bits: int, rank: int = 320) -> Autoencoder:
+    """What a spectral autoencoder with the channels and the hop of ``like`` starts as."""
     network = SpectralAutoencoder(
-        like.channels, like.audio_channels, like.hop, encoder_depth=0, decoder_depth=0
-    )
-    stream = open_stream(root, "train", None, 16)
-    network.warm_start(batch.waveform for batch, _ in zip(stream, range(60), strict=False))
+        like.channels, like.audio_channels, like.hop, encoder_depth=0, decoder_depth=0,
+        bits=bits, rank=rank,
+    )  # fmt: skip
+    network.warm_start(pieces(root, like))
     return Autoencoder(network, like.sample_rate)
+
+
+def pieces(root: Path, like: Autoencoder) -> Iterator[Tensor]:
+    """Crops of training clips, as long as training takes them, again and again."""
+    length = round(1.5 * like.sample_rate)
+    while True:
+        for batch in open_stream(root, "train", None, 16):
+            yield from batch.waveform.split(length, -1)[:-1]
 
 
 def main() -> None:
@@ -64,9 +75,15 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="prepared scores (data/shards/scores-…)")
     parser.add_argument("--autoencoder", default="vae")
     parser.add_argument("--clips", type=int, default=300, help="clips of the test split")
+    parser.add_argument("--bits", type=int, default=4, help="log2 of the number of linear codecs")
     given = parser.parse_args()
     codec = trained(given.autoencoder).eval()
-    for name, each in (("linear", linear(codec, given.data)), (given.autoencoder, codec)):
+    rows = {
+        "one linear codec": untrained(codec, given.data, 0),
+        f"{2**given.bits} linear codecs": untrained(codec, given.data, given.bits),
+        given.autoencoder: codec,
+    }
+    for name, each in rows.items():
         figures = measure(each.eval(), given.data, given.clips)
         result = {key: round(value, 3) for key, value in figures.items()}
         print(json.dumps({"codec": name, **result}))
