@@ -147,6 +147,16 @@ def command(
     return command
 
 
+@pytest.mark.parametrize("name", ["presto_base", "stable_audio", "stable_audio_open"])
+def test_an_autoencoder_that_is_not_named(name: str, command: Callable[..., Said]) -> None:
+    said = command("train", f"experiment={name}", "trainer=cpu", "logger=csv")
+    assert said.status == 1
+    line = (
+        r"error: no autoencoder is named: set representation\.autoencoder= .* of 44100 Hz and .*\n"
+    )
+    assert re.fullmatch(line, said.err)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_a_tiny_system_trains_samples_and_decodes(
