@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as fn
 
-from glissando.condition import Condition, Local, Size
+from glissando.condition import Condition, Local, Sequence, Size, Vector
 from glissando.conditioning.attend import HeadNorm, attend
 from glissando.conditioning.base import Tokens
 from glissando.conditioning.channel_concat import ChannelConcat, stretch
@@ -176,3 +176,20 @@ def test_channels_of_no_width_are_refused(lab):
     specs = lab.specs("channel_concat")
     with pytest.raises(UserError, match=r"channel_concat\.each=0"):
         specs["channel_concat"](lab.condition().sizes, width=8, each=0)
+
+
+def test_one_projection_for_entries_of_different_widths_is_refused(lab):
+    sizes = {"text": Size(Sequence, 12), "seconds_total": Size(Vector, 6)}
+    build = lab.specs("cross_attention")["cross_attention"]
+    with pytest.raises(UserError, match=r"^conditioning\.cross_attention\.shared=true .*one width"):
+        build(sizes, width=8, shared=True)
+
+
+def test_one_projection_is_that_of_every_entry(lab):
+    sizes = {"text": Size(Sequence, 12), "seconds_total": Size(Vector, 12)}
+    reader = lab.specs("cross_attention")["cross_attention"](sizes, width=8, shared=True)
+    assert len(reader.embed.layers) == 1
+    vector = torch.randn(2, 12)
+    text = Sequence(vector[:, None], torch.ones(2, 1, dtype=torch.bool))
+    tokens = reader(Condition({"text": text, "seconds_total": Vector(vector)})).value
+    assert torch.equal(tokens[:, 0], tokens[:, 1])

@@ -33,9 +33,8 @@ def converted(theirs: dict, depth: int) -> dict:
         pooled = "mechanisms.pooled_prefix.embed"
         out |= both(f"{pooled}.noise.{layer}", f"timestep_proj.{layer}")
         out |= both(f"{pooled}.others.{layer}", f"global_proj.{layer}")
-        for name in ("text", *TIMING):
-            own = f"mechanisms.cross_attention.embed.layers.{name}.{layer}"
-            out |= both(own, f"cross_attention_proj.{layer}")
+        own = f"mechanisms.cross_attention.embed.layers.text.{layer}"  # of text and timing alike
+        out |= both(own, f"cross_attention_proj.{layer}")
     for ours, other in (("conv_in", "preprocess_conv"), ("conv_out", "postprocess_conv")):
         out[f"{ours}.weight"] = theirs[f"{other}.weight"][..., None]
     out |= both("project_in", "proj_in") | both("project_out", "proj_out")
@@ -85,6 +84,7 @@ def test_same_output_as_diffusers_on_the_same_weights():
         context=64,
         kv_heads=1,
         deep=True,
+        shared=True,
         attend_padding=True,
     )
     prefix = partial(PooledPrefix, reads=["noise", *TIMING], bias=False)

@@ -30,8 +30,16 @@ def representation(cfg: DictConfig) -> Representation:
     return made
 
 
-def latent_audio(autoencoder: str, sample_rate: int, audio_channels: int) -> Autoencoder:
-    """``representation=latent_audio``: a trained autoencoder, fit for such audio."""
+def latent_audio(autoencoder: str | None, sample_rate: int, audio_channels: int) -> Autoencoder:
+    """``representation=latent_audio``: a trained autoencoder, fit for such audio.
+
+    Raises UserError where it is not, or where an experiment leaves it (None) to the user to name.
+    """
+    if autoencoder is None:
+        raise UserError(
+            "no autoencoder is named: set representation.autoencoder= to a trained one "
+            f"of {sample_rate} Hz and {audio_channels} channel(s)"
+        )
     made = trained(autoencoder)
     if not made.measured:
         raise UserError(

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from glissando.condition import Condition, Entry, Sequence, Sizes, Vector
+from glissando.errors import UserError
 
 NOISE = "noise"  # the one entry that the network adds itself: features of the noise level
 
@@ -159,11 +160,22 @@ class Pooled(nn.Module):
 class Embed(nn.Module):
     """Each entry -> tokens (B, S, width), by a projection of its own (an MLP for `noise`).
 
-    With `deep`, every projection is a two-layer MLP without bias, as Stable Audio Open's.
+    With `deep`, every projection is a two-layer MLP without bias, as Stable Audio Open's. With
+    `shared`, all entries but `noise` have the same one, as there, and must be of one width.
+
+    Raises UserError where they are not.
     """
 
-    def __init__(self, sizes: Sizes, width: int, deep: bool = False) -> None:
+    def __init__(self, sizes: Sizes, width: int, deep: bool = False, shared: bool = False) -> None:
         super().__init__()
+        known = {name: size.dim for name, size in sizes.items() if name != NOISE}
+        if shared and len(set(known.values())) > 1:
+            raise UserError(
+                f"conditioning.cross_attention.shared=true needs entries of one width: {known}; "
+                "set their dims alike, or shared=false"
+            )
+        alike = dict.fromkeys(known, next(iter(known), "")) if shared else {}
+        self.layer_of = {name: alike.get(name, name) for name in sizes}
         self.layers = nn.ModuleDict(
             {
                 name: mlp(size.dim, width)
@@ -172,15 +184,16 @@ class Embed(nn.Module):
                 if deep
                 else nn.Linear(size.dim, width)
                 for name, size in sizes.items()
+                if name in self.layer_of.values()
             }
         )
 
     def forward(self, condition: Condition) -> list[Tokens]:
         """One `Tokens` per entry, in the order of `sizes`."""
         out: list[Tokens] = []
-        for name, layer in self.layers.items():
+        for name, layer in self.layer_of.items():
             tokens = as_tokens(condition[name])
-            out.append(Tokens(layer(tokens.value), tokens.mask))
+            out.append(Tokens(self.layers[layer](tokens.value), tokens.mask))
         return out
 
 

@@ -24,6 +24,7 @@ class CrossAttention(Mechanism):
         context: width of the projected tokens; None is the network's.
         kv_heads: key/value heads; None is as many as query heads.
         deep: project entries by a two-layer MLP without bias (Stable Audio Open), not by one layer.
+        shared: one projection for all entries, which must be of one width (Stable Audio Open).
         attend_padding: attend to padding tokens as well, as published Stable Audio Open weights
             expect; then padding changes the output.
         qk_norm: normalize queries and keys per head.
@@ -39,11 +40,12 @@ class CrossAttention(Mechanism):
         context: int | None = None,
         kv_heads: int | None = None,
         deep: bool = False,
+        shared: bool = False,
         attend_padding: bool = False,
         qk_norm: bool = False,
     ) -> None:
         super().__init__(sizes, reads, context or width)
-        self.embed = Embed(self.sizes, self.width, deep)
+        self.embed = Embed(self.sizes, self.width, deep, shared)
         self.kv_heads = kv_heads
         self.attend_padding = attend_padding
         self.qk_norm = qk_norm

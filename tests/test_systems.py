@@ -1,0 +1,184 @@
+"""The systems of the field under `experiment=`: each at published size, counted, and a tiny one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+from glissando.build import bare_network, rebuilt, representation
+from glissando.cli.conf import config_dir
+from glissando.condition import Sizes
+from glissando.networks.summary import parameters
+from tiny import Said, numbers
+
+CONF = config_dir()
+README = Path(__file__).resolve().parents[1] / "README.md"
+#: System -> parameters as counted here; README has them beside the published ones.
+COUNTED = {
+    "dance_diffusion": 225_088_298,
+    "ditto_base": 19_914_753,
+    "edmsound": 40_144_898,
+    "presto_base": 558_743_936,
+    "stable_audio": 857_823_424,
+    "stable_audio_open": 1_056_828_544,
+    "stable_audio_open_vae": 156_112_514,
+}
+SYSTEMS = sorted(
+    path.stem.removesuffix("_tiny") for path in (CONF / "experiment").glob("*_tiny.yaml")
+)
+
+
+class Latents(torch.nn.Module):
+    """Stable Audio's latents, in the place of an autoencoder that would have to be trained."""
+
+    channels, freqs, hop, sample_rate, audio_channels = 64, 1, 2048, 44100, 2
+
+
+def composed(name: str) -> DictConfig:
+    """A preset with text encoders of its sizes that need no weights."""
+    chosen = ["text_encoder=hash", "text_encoder.dim=768"]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("train", [f"experiment={name}", *chosen])
+
+
+def built(name: str) -> tuple[torch.nn.Module, Sizes]:
+    """The network on the meta device, and what it knows of a clip."""
+    cfg = composed(name)
+    groups = OmegaConf.create({k: cfg[k] for k in ("conditioning", "conditioner", "model")})
+    config: Any = OmegaConf.to_container(
+        OmegaConf.merge({"text_encoder": cfg.text_encoder}, groups), resolve=True
+    )
+    with torch.device("meta"):
+        if cfg.stage == "glissando.build.autoencoder":
+            network = {**config["model"], "audio_channels": cfg.data.channels, "_partial_": False}
+            target = "glissando.representations.autoencoder.Autoencoder"
+            recipe = {"_target_": target, "network": network, "sample_rate": cfg.data.sample_rate}
+            return rebuilt(recipe).network, {}  # type: ignore[return-value]
+        if "text" in config["conditioner"]:
+            config["conditioner"]["text"]["cache"] = None
+        latent = "autoencoder" in cfg.representation
+        made: Any = Latents() if latent else representation(cfg)
+        return bare_network(config, made)
+
+
+def test_every_system_is_counted() -> None:
+    assert set(SYSTEMS) == set(COUNTED)
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_a_system_at_its_published_size(name: str) -> None:
+    network, _ = built(name)
+    assert all(parameter.is_meta for parameter in network.parameters())
+    assert parameters(network) == COUNTED[name]
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_the_readme_has_its_size(name: str) -> None:
+    row = re.search(rf"^\| `{name}` \|.*$", README.read_text(), re.M)
+    assert row, name
+    assert f"| {COUNTED[name] / 1e6:,.1f} M" in row[0]
+    assert f"`experiment={name}`" in row[0]
+
+
+@pytest.mark.slow  # importing diffusers takes longer than all other tests here
+def test_stable_audio_open_has_the_published_shapes() -> None:
+    """As diffusers' classes have them by default, but for the zero biases of its norms."""
+    diffusers = pytest.importorskip("diffusers")
+    with torch.device("meta"):
+        pairs = {
+            "stable_audio_open": diffusers.StableAudioDiTModel(),
+            "stable_audio_open_vae": diffusers.AutoencoderOobleck(),
+        }
+    for name, theirs in pairs.items():
+        published = [
+            _shape(key, weight)
+            for key, weight in theirs.named_parameters()
+            if not re.search(r"\.norm\d\.bias$", key)
+        ]
+        ours = [_shape(key, weight) for key, weight in built(name)[0].named_parameters()]
+        assert sorted(_split(ours)) == sorted(_split(published)), name
+
+
+def _shape(key: str, weight: torch.Tensor) -> tuple[str, tuple[int, ...]]:
+    return key, tuple(n for n in weight.shape if n > 1)
+
+
+def _split(named: list[tuple[str, tuple[int, ...]]]) -> list[tuple[int, ...]]:
+    """Shapes, a fused projection of queries, keys and values as the parts that it consists of."""
+    parts: list[tuple[int, ...]] = []
+    for key, shape in named:
+        pieces = 3 if "query_key_value" in key else 2 if "key_value" in key else 1
+        parts += [(shape[0] // pieces, *shape[1:])] * pieces
+    return parts
+
+
+@pytest.fixture
+def command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., Said]:
+    """``command(name, *argv)`` in this process and an empty folder."""
+    import sys
+
+    from glissando.cli.console import COMMANDS
+    from glissando.cli.main import run
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+
+    def command(name: str, *argv: str) -> Said:
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *argv])
+        status = 0
+        try:
+            run(name, COMMANDS[name].config, COMMANDS[name].function)
+        except SystemExit as exit_:
+            status = int(exit_.code or 0)
+        said = capfd.readouterr()
+        return Said(status, said.out, said.err)
+
+    return command
+
+
+@pytest.mark.parametrize("name", ["presto_base", "stable_audio", "stable_audio_open"])
+def test_an_autoencoder_that_is_not_named(name: str, command: Callable[..., Said]) -> None:
+    said = command("train", f"experiment={name}", "trainer=cpu", "logger=csv")
+    assert said.status == 1
+    line = (
+        r"error: no autoencoder is named: set representation\.autoencoder= .* of 44100 Hz and .*\n"
+    )
+    assert re.fullmatch(line, said.err)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_a_tiny_system_trains_samples_and_decodes(
+    name: str, command: Callable[..., Said], tmp_path: Path
+) -> None:
+    said = command(
+        "train", f"experiment={name}_tiny", "hydra.run.dir=run", "data.clips=24", "trainer=cpu",
+        "trainer.max_steps=20", "trainer.val_check_interval=20", "logger=csv",
+        "callbacks.demo.every_n_steps=0", "callbacks.progress=false",
+        "trainer.log_every_n_steps=1",
+    )  # fmt: skip
+    assert said.status == 0, said.err
+    losses = [float(r["train/loss"]) for r in numbers(tmp_path / "run") if r.get("train/loss")]
+    if composed(f"{name}_tiny").stage == "glissando.build.autoencoder":
+        assert (tmp_path / "run/checkpoints/last.ckpt").is_file()
+        return
+    assert len(losses) == 20
+    assert np.isfinite(losses).all()
+    said = command("sample", "ckpt=run", "prompt=a flute", "seconds=1", "sampler=euler",
+                   "sampler.steps=8", "out=out", "device=cpu")  # fmt: skip
+    assert said.status == 0, said.err
+    wave, rate = soundfile.read(tmp_path / "out/000.wav")
+    assert len(wave) == rate
+    assert np.isfinite(wave).all()
+    assert wave.std() > 1e-4
