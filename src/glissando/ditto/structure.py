@@ -82,7 +82,8 @@ class Similarity(Aim):
 
     def timbre(self, wave: Tensor) -> Tensor:
         """Wave (B, A, L) -> cepstra of unit length (B, M, CEPSTRA - 1)."""
-        cepstra = self.cosines @ self.mel(wave).mean(1)
+        decibels = self.mel(wave).mean(1)
+        cepstra = self.cosines.to(decibels) @ decibels
         short = self.moments * self.group - cepstra.shape[-1]  # < 0: a last part of a moment
         cepstra = pad(cepstra, (0, short), mode="replicate" if short > 0 else "constant")
         means = cepstra.unflatten(2, (self.moments, self.group)).mean(3)
