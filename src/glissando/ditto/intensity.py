@@ -12,12 +12,11 @@ from torch.nn.functional import conv1d, pad
 
 from glissando.ditto.base import Aim, Sound, Target, either
 from glissando.ditto.points import number, points
+from glissando.ditto.stft import SILENCE
 from glissando.errors import UserError
 
 BLOCK = 0.02
 """Seconds of which the loudness is one number: a period of the lowest notes."""
-FLOOR = 1e-8
-"""Power that is added: -80 dB, below which all is silence and the logarithm's gradient small."""
 DEGREE = 2
 """Of the smoothing polynomials."""
 EXAMPLE = "0:-40 3:-10 6:-40"
@@ -101,7 +100,7 @@ class Loudness(Aim):
         total = pad(power, (0, -length % self.block)).unflatten(1, (-1, self.block)).sum(2)
         count = torch.full_like(total, self.block)
         count[:, -1] = length - (total.shape[1] - 1) * self.block  # the last may not be whole
-        return self.smoothing(10 * (total / count + FLOOR).log10())
+        return self.smoothing(10 * (total / count + SILENCE).log10())
 
     def told(self, wave: Tensor) -> list[dict[str, Any]]:
         wanted = rounded(self.wanted)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from glissando.mel import mel_filters
 
 SILENCE = 1e-8
-"""Power that is added before a logarithm: that of a sine 80 dB below full scale."""
+"""Power that is added before a logarithm: 80 dB below full scale."""
 
 
 def size(sample_rate: int, hz: float) -> int:
