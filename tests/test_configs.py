@@ -31,6 +31,7 @@ from glissando.cli.conf import config_dir
 from glissando.condition import Condition, Entry, Vector
 from glissando.diffusion.oracle import GaussianMixture
 from glissando.diffusion.path import Path as NoisePath
+from glissando.ditto.base import Target
 from glissando.errors import UserError
 from glissando.generation import Generator
 from glissando.representations.autoencoder import Autoencoder
@@ -437,6 +438,35 @@ def test_a_guidance_plays(option: str, objective: str) -> None:
     clips = model.generate(["a flute", ""], 0.3, 0, sampler_of("sampler.steps=3"), guidance)
     assert [clip.wave.shape for clip in clips] == [(1, 2400)] * 2
     assert all(clip.wave.isfinite().all() for clip in clips)
+
+
+@each("ditto")
+def test_a_target_is_sought(option: str, songs: Path) -> None:
+    """By a recording, which every target takes, through the sampler's own gradient."""
+    settings = mapping(composed("sample", f"ditto={option}").ditto)
+    if option == "none":
+        assert settings == {}
+        return
+    arguments = inspect.signature(get_object(settings["_target_"])).parameters
+    assert set(settings) == {"_target_", *arguments}
+    with pytest.raises(UserError, match=r"ditto\.reference"):
+        instantiate(settings)
+    settings |= {"reference": str(songs / "tone00.wav"), "iterations": 3, "tolerance": 0}
+    target = instantiate(settings | ({"keep": "0-0.2"} if "keep" in settings else {})
+                         | ({"every": 0.05} if "every" in settings else {}))  # fmt: skip
+    assert isinstance(target, Target)
+    model = generator("conditioning=adaln_zero")
+    sampler = sampler_of("sampler.steps=2")
+    plain, found = (
+        model.generate(["a", "b"], 0.3, 0, sampler, ditto=each)[1] for each in (None, target)
+    )
+    search = json.loads(json.dumps(found.facts["search"]))
+    assert len(search["losses"]) == 3
+    assert search["loss"] == pytest.approx(min(search["losses"]), rel=1e-4)
+    assert target.loss == pytest.approx(min(search["losses"]))
+    assert min(search["losses"][1:]) < search["losses"][0]
+    assert not torch.equal(plain.wave, found.wave)
+    assert "search" not in plain.facts
 
 
 # ---- data and representations ---------------------------------------------------------------

@@ -18,6 +18,10 @@ from glissando.condition import Condition
 from glissando.conditioners import Conditioners, TextConditioner
 from glissando.conditioning.keep import keeping
 from glissando.diffusion.denoiser import Denoiser
+from glissando.diffusion.estimate import Denoise
+from glissando.ditto.base import Sound, Target
+from glissando.ditto.search import Search
+from glissando.ditto.through import check_differentiable, checkpointed, surrogate
 from glissando.editing import Edit, edit
 from glissando.errors import UserError
 from glissando.guidance import ClassifierFree, Companion, Guidance
@@ -46,7 +50,7 @@ class Generator:
 
     ``window`` is the length in seconds of the clips it was trained on; ``seen`` maps numeric
     attributes to the range they had in training, because a number outside it means nothing to
-    the model. ``companions`` are the other models that guidance has asked for, by name.
+    the model. ``companions`` are the other models that guidance or ditto has asked for, by name.
     """
 
     representation: Representation
@@ -76,6 +80,7 @@ class Generator:
         strength: float = 1.0,
         progress: Progress | None = None,
         make: Sequence[tuple[float, float]] | None = None,
+        ditto: Target | None = None,
     ) -> list[Generated]:
         """One clip a prompt; clip i has the seed ``seed + i``.
 
@@ -94,10 +99,12 @@ class Generator:
             make: spans (from, to) in seconds of ``init``. They are made anew and the rest of the
                 waveform is kept, but for a cross-fade of ``editing.FADE`` beside each span; what
                 lies beyond ``init`` is made as well, so that ``[]`` continues it.
+            ditto: a target for which each clip's noise is optimized first; ``facts["search"]`` says
+                what came of it.
 
         Raises UserError for a length that is not positive, for spans that do not fit (see
-        ``editing.edit``), for a negative prompt or attribute that nothing reads, and where sampling
-        diverged.
+        ``editing.edit``), for a negative prompt or attribute that nothing reads, for a target that
+        cannot be sought, and where sampling diverged.
         """
         rate = self.representation.sample_rate
         if seconds is None:
@@ -112,8 +119,18 @@ class Generator:
         length = max(asked, round((self.window or 0) * rate))
         change = None if make is None else edit(init, make, asked, rate, strength)
         start = None if init is None else self._latent(init, length)
+        if ditto is not None:
+            check_differentiable(sampler, guidance, None if init is None else strength)
+        sound = Sound(rate, self.representation.audio_channels, asked)
+        search = None if ditto is None else Search(ditto, sound, self.device)
+        each = sampler.steps + (0 if ditto is None else ditto.work(sampler.steps))
         chunk = 1 if self.device.type == "cpu" else batch_size
-        total, done = sampler.steps * len(prompts), 0
+        total, done = each * len(prompts), 0
+
+        def heard(waves: Tensor) -> Tensor:
+            waves = waves[..., :asked]
+            return waves if change is None else change.splice(waves)
+
         clips: list[Generated] = []
         for first in range(0, len(prompts), chunk):
             some = list(prompts[first : first + chunk])
@@ -121,7 +138,7 @@ class Generator:
 
             def step(now: int, of: int, rows: int = len(some), before: int = done) -> None:
                 if progress is not None:
-                    progress(before + sampler.steps * rows * now // of, total)
+                    progress(before + each * rows * now // of, total)
 
             if init is not None and strength == 0:  # not its encoded copy
                 waves = pad(init, (0, asked - init.shape[-1])).expand(len(some), -1, -1)
@@ -130,14 +147,14 @@ class Generator:
             else:
                 waves = self._batch(
                     some, seeds, length, sampler, guidance, negative, attributes or {}, start,
-                    strength, change, step,
-                )[..., :asked]  # fmt: skip
-            done += sampler.steps * len(some)
-            if change is not None:
-                waves = change.splice(waves)
-            for wave, prompt, own in zip(waves, some, seeds, strict=True):
+                    strength, change, step, search, heard,
+                )  # fmt: skip
+            done += each * len(some)
+            waves = heard(waves)
+            told = [{}] * len(some) if search is None else search.told(waves)
+            for wave, prompt, own, found in zip(waves, some, seeds, told, strict=True):
                 facts = {"seed": own, "seconds": seconds, "negative_prompt": negative,
-                         "evaluations": sampler.evaluations}  # fmt: skip
+                         "evaluations": sampler.evaluations, **found}  # fmt: skip
                 clips.append(Generated(wave, rate, prompt, facts))
         return clips
 
@@ -145,28 +162,69 @@ class Generator:
         self, prompts: list[str], seeds: list[int], length: int, sampler: Sampler,
         guidance: Guidance, negative: str | None, attributes: Mapping[str, Any],
         start: Tensor | None, strength: float, change: Edit | None, progress: Progress,
+        search: Search | None = None, heard: Callable[[Tensor], Tensor] = lambda waves: waves,
     ) -> Tensor:  # fmt: skip
-        """Waveforms (B, A, length) of one batch; ``start`` is (1, C, F, T)."""
-        representation, path = self.representation, self.denoiser.path
-        condition = self.condition(prompts, length, attributes)
-        negatives = None if negative is None else [negative] * len(prompts)
-        null = self.conditioners.null(len(prompts), negatives, like=condition).move(self.device)
+        """Waveforms (B, A, length) of one batch; ``start`` is (1, C, F, T).
 
-        def companion(name: str) -> Companion:
-            other = self.companion(name)
-            return Companion(other.denoiser, other.condition(prompts, length, attributes))
-
-        denoise = guidance.bind(companion)(self.denoiser, condition, null)
+        ``search`` first looks for the noise, by what is ``heard`` of the waveforms.
+        """
+        representation, denoiser = self.representation, self.denoiser
         shape = (representation.channels, representation.freqs, representation.frames(length))
-        noise = ClipNoise(seeds, shape, self.device)
         if start is not None:
             start = start.expand(len(prompts), *shape)
-            if change is not None:
-                make = change.frames(representation.hop, shape[-1])
-                denoise = inpaint(denoise, path, start, make)
+
+        def denoise_of(model: Generator) -> Denoise:
+            return self._denoise(
+                model, prompts, length, guidance, negative, attributes, start, change
+            )
+
+        def wave_of(z: Tensor) -> Tensor:
+            return representation.decode(representation.denormalize(z), length)
+
+        noise = ClipNoise(seeds, shape, self.device)
+        first, spent = noise(), 0
+        if search is not None:
+            target = search.target
+            model = self if target.ckpt is None else self.companion(target.ckpt, "ditto.ckpt")
+            denoise, quick = checkpointed(denoise_of(model)), surrogate(sampler, target.steps)
+            spent = target.work(sampler.steps)
+
+            def play(x: Tensor) -> Tensor:
+                fresh = ClipNoise(seeds, shape, self.device)
+                fresh()  # the first is x; what the sampler adds is the same in each iteration
+                z = quick(denoise, model.denoiser.path, x, fresh, None, start, strength)
+                return heard(wave_of(z))
+
+            first = search(
+                play, first, lambda done: progress(done * quick.steps, spent + sampler.steps)
+            )
+
+        def step(now: int, of: int) -> None:
+            progress(spent * of + sampler.steps * now, (spent + sampler.steps) * of)
+
         with keeping():
-            z = sampler(denoise, path, noise(), noise, progress, start, strength)
-        return representation.decode(representation.denormalize(z), length).cpu()
+            z = sampler(denoise_of(self), denoiser.path, first, noise, step, start, strength)
+        return wave_of(z).cpu()
+
+    def _denoise(
+        self, model: Generator, prompts: list[str], length: int, guidance: Guidance,
+        negative: str | None, attributes: Mapping[str, Any], start: Tensor | None,
+        change: Edit | None,
+    ) -> Denoise:  # fmt: skip
+        """``model``, this one or a companion, guided for these clips; ``start`` is (B, C, F, T)."""
+        condition = model.condition(prompts, length, attributes)
+        negatives = None if negative is None else [negative] * len(prompts)
+        null = model.conditioners.null(len(prompts), negatives, like=condition).move(self.device)
+
+        def companion(name: str) -> Companion:
+            other = self.companion(name, "guidance.ckpt")
+            return Companion(other.denoiser, other.condition(prompts, length, attributes))
+
+        denoise = guidance.bind(companion)(model.denoiser, condition, null)
+        if start is None or change is None:
+            return denoise
+        make = change.frames(self.representation.hop, start.shape[-1])
+        return inpaint(denoise, model.denoiser.path, start, make)
 
     def condition(
         self, prompts: Sequence[str], length: int, attributes: Mapping[str, Any]
@@ -176,13 +234,12 @@ class Generator:
         rows = [{**timing, **attributes, "caption": prompt} for prompt in prompts]
         return self.conditioners(rows, self.representation.frames(length)).move(self.device)
 
-    def companion(self, name: str) -> Generator:
+    def companion(self, name: str, flag: str) -> Generator:
         """Another checkpoint on these latents, read once; ``name`` as in ``load``.
 
-        Raises UserError, naming guidance.ckpt=, where there is none or it has other latents.
+        Raises UserError, naming ``flag``, where there is none or it has other latents.
         """
         if name not in self.companions:
-            flag = "guidance.ckpt"
             other = load(name, str(self.device), flag)
             a, b = (model.representation.state_dict() for model in (self, other))
             if a.keys() != b.keys() or not all(torch.equal(a[key], b[key]) for key in a):

@@ -83,6 +83,17 @@ def test_a_path_is_taken_verbatim(conf: Path, key: str, path: str) -> None:
     assert OmegaConf.select(cfg, key) == path
 
 
+@pytest.mark.parametrize("argument", [
+    "ditto.curve=0:-40 3:-10, 6:-40", "ditto.notes=0:C# 1:Bb 2:-", "ditto.keep=0-2,4.5-6",
+    "ditto.form=0:A 2:B", "ditto.reference=my song (1), b.wav", "ditto.ckpt=step=3.ckpt",
+])  # fmt: skip
+def test_what_a_target_is_told_is_taken_verbatim(argument: str) -> None:
+    key, _, value = argument.partition("=")
+    (quoted,) = quote([argument])
+    assert parse(quoted).key_or_group == key
+    assert resolved(quoted) == value
+
+
 @pytest.mark.parametrize("sign", ["+", "++"])
 def test_added_keys_are_quoted_too(conf: Path, sign: str) -> None:
     assert composed(conf, [f"{sign}negative_prompt=a, b"])["negative_prompt"] == "a, b"

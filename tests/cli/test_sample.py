@@ -20,12 +20,12 @@ from PIL import Image
 import glissando
 from glissando.audio import read_audio
 from glissando.checkpoints.instantiate import instantiate
-from glissando.cli.sample import spans_of
 from glissando.editing import FADE
 from glissando.errors import UserError
 from glissando.examples import EXAMPLES
 from glissando.gallery import write
 from glissando.generation import load
+from glissando.spans import spans_of
 from tiny import DIT, RATE, Said, Train, refused
 
 ROOT = Path(glissando.__file__).resolve().parents[2]

@@ -19,7 +19,9 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 
-TEXT = frozenset({"prompt", "negative_prompt"})
+TEXT = frozenset(
+    {"prompt", "negative_prompt", "ditto.curve", "ditto.notes", "ditto.keep", "ditto.form"}
+)
 """Keys whose value is prose."""
 
 PATHS = frozenset(
@@ -28,6 +30,8 @@ PATHS = frozenset(
         "ckpt",
         "init",
         "guidance.ckpt",
+        "ditto.ckpt",
+        "ditto.reference",
         "out",
         "prompt_file",
         "init_audio",

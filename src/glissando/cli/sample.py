@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +10,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from glissando.errors import UserError
 from glissando.progress import Bar, say
+from glissando.spans import spans_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from glissando.generation import Generator
-
-_SPAN = re.compile(r"\s*(\d+\.?\d*|\.\d+)\s*-\s*(\d+\.?\d*|\.\d+)\s*")
 
 
 def sample(cfg: DictConfig) -> None:
@@ -32,14 +30,21 @@ def sample(cfg: DictConfig) -> None:
     from glissando.generation import Generated, load
 
     sampler, guidance = instantiate(settings["sampler"]), instantiate(settings["guidance"])
+    target = instantiate(settings["ditto"]) if settings["ditto"] else None
     model = load(cfg.ckpt, cfg.device)
     init = _sound(cfg.init_audio or cfg.extend, model)
     folder = _folder(cfg.out or HydraConfig.get().runtime.output_dir)
     every = [prompt for prompt in prompts for _ in range(cfg.n)]
-    with Bar(f"sampling {len(every)} clips", sampler.steps * len(every)) as bar:
+    each = sampler.steps + (target.work(sampler.steps) if target else 0)
+
+    def reached() -> str:
+        return f"loss {target.loss:.3g}" if target else ""
+
+    with Bar(f"sampling {len(every)} clips", each * len(every)) as bar:
         clips = model.generate(
             every, cfg.seconds, cfg.seed, sampler, guidance, cfg.negative_prompt, cfg.batch_size,
-            settings["attributes"], init, strength, lambda done, _: bar.update(done), make,
+            settings["attributes"], init, strength,
+            lambda done, _: bar.update(done, facts=reached), make, target,
         )  # fmt: skip
     recipe = _recipe({**settings, "strength": strength}, model)
     clips = [
@@ -86,24 +91,6 @@ def edit_of(settings: dict[Any, Any]) -> tuple[list[tuple[float, float]] | None,
     if "inpaint" in given:
         return spans_of(settings["inpaint"]), 1.0 if strength is None else strength
     return None, 0.6 if strength is None else strength
-
-
-def spans_of(inpaint: Any) -> list[tuple[float, float]]:
-    """(from, to) in seconds of ``2.0-4.5`` or ``[2.0-4.5,7-8]``, as text or as a list of texts.
-
-    Raises UserError when there is none or one cannot be read.
-    """
-    text = ",".join(map(str, inpaint)) if isinstance(inpaint, list) else str(inpaint).strip()
-    if text.startswith("[") and text.endswith("]"):
-        text = text[1:-1]
-    matches = [_SPAN.fullmatch(part) for part in text.split(",")]
-    spans = [(float(match[1]), float(match[2])) for match in matches if match]
-    if len(spans) < len(matches):
-        raise UserError(
-            f"inpaint={text} is no span from-to in seconds: write inpaint=2.0-4.5 or "
-            "inpaint=[2.0-4.5,7-8]"
-        )
-    return spans
 
 
 def _sound(file: str | None, model: Generator) -> Tensor | None:
@@ -165,7 +152,7 @@ def _recipe(settings: dict[Any, Any], model: Generator) -> dict[str, Any]:
     """What besides prompt and seed decides a clip, for its json."""
     from glissando import __version__
 
-    kept = ("sampler", "guidance", "attributes", "init_audio", "inpaint", "extend")
+    kept = ("sampler", "guidance", "attributes", "init_audio", "inpaint", "extend", "ditto")
     recipe = {name: settings[name] for name in kept if settings[name]}
     if settings["init_audio"] is not None:
         recipe["strength"] = settings["strength"]

@@ -43,6 +43,10 @@ class APG(Guidance):
     def uses_null(self) -> bool:
         return self.scale != 1
 
+    @property
+    def repeatable(self) -> bool:
+        return self.momentum == 0 or self.scale == 1
+
     def __call__(
         self,
         denoiser: Denoiser,

@@ -35,6 +35,11 @@ class Guidance(ABC):
         """Whether ``null``, and so a negative prompt, has any effect."""
         return True
 
+    @property
+    def repeatable(self) -> bool:
+        """Whether ``denoise`` answers (z, t) alike each time, whatever it was asked before."""
+        return True
+
     def bind(self, companion: Callable[[str], Companion]) -> Guidance:
         """This guidance for the clips at hand; ``companion(ckpt)`` is another model for them.
 

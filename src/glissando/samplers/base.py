@@ -137,10 +137,13 @@ class Sampler(ABC):
     """From unit noise to data in ``steps`` steps along ``spacing`` (uniform in t by default).
 
     A subclass writes ``step``. ``memory`` is how many earlier estimates it wants kept.
-    ``evaluations`` is how often the last call ran ``denoise``.
+    ``evaluations`` is how often the last call ran ``denoise``. ``differentiable`` says whether x_0
+    is a sum of noise and estimates with factors that depend on neither, as it is unless the steps
+    are chosen by looking at z; autograd then keeps no tensor of the sampler's own.
     """
 
     memory: int = 0
+    differentiable: bool = True
     evaluations: int = 0
 
     def __init__(self, steps: int = 50, spacing: Spacing | None = None) -> None:

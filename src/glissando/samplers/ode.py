@@ -59,6 +59,8 @@ class Ode(Solver):
     those tolerances. Needs torchdiffeq.
     """
 
+    differentiable = False
+
     def __init__(
         self,
         spacing: Spacing | None = None,
