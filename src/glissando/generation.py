@@ -25,6 +25,7 @@ from glissando.ditto.through import check_differentiable, checkpointed, surrogat
 from glissando.editing import Edit, edit
 from glissando.errors import UserError
 from glissando.guidance import ClassifierFree, Companion, Guidance
+from glissando.networks.fold import fold
 from glissando.representations.base import Representation
 from glissando.samplers.base import Sampler
 from glissando.samplers.editing import inpaint
@@ -303,7 +304,7 @@ def load(name: str = "demo", device: str = "auto", flag: str = "ckpt") -> Genera
     trained = torch.nn.ModuleDict({"conditioners": parts.conditioners, "denoiser": parts.denoiser})
     whole = torch.nn.ModuleDict({"representation": representation, "trained": trained})
     whole.load_state_dict(complete(stored))
-    whole.eval().requires_grad_(False).to(_device(device))
+    fold(whole.eval().requires_grad_(False)).to(_device(device))
     data = stored.facts.get("data", {})
     return Generator(
         representation, parts.conditioners, parts.denoiser, data.get("window"),

@@ -20,7 +20,7 @@ class NeuralVocoder(Vocoder):
     ``degrade``, here the spectrum itself.
 
     Args:
-        network: made by ``network(freqs=F, n_fft=, hop=)``; log magnitudes (N, F, T), the natural
+        network: made by ``network(freqs=F, stft=)``; log magnitudes (N, F, T), the natural
             logarithm of what is floored at ``FLOOR``, -> (N, T hop).
     """
 
@@ -29,8 +29,7 @@ class NeuralVocoder(Vocoder):
     def __init__(self, spectrum: Spectrum, network: Callable[..., nn.Module]) -> None:
         super().__init__()
         self.spectrum = spectrum
-        stft = spectrum.stft
-        self.network = network(freqs=spectrum.freqs, n_fft=stft.n_fft, hop=stft.hop)
+        self.network = network(freqs=spectrum.freqs, stft=spectrum.stft)
 
     @property
     def sample_rate(self) -> int:

@@ -19,15 +19,15 @@ class Vocos(nn.Module):
     ``Spectrum`` is.
 
     Args:
-        freqs: F. n_fft, hop: of the inverse transform, in samples.
+        freqs: F. stft: of the spectrum; the inverse transform has its size and hop.
         width, depth, expansion: of the blocks; 512, 8 and 3 as published.
     """
 
     def __init__(
-        self, freqs: int, n_fft: int, hop: int, width: int = 512, depth: int = 8, expansion: int = 3
+        self, freqs: int, stft: STFT, width: int = 512, depth: int = 8, expansion: int = 3
     ) -> None:
         super().__init__()
-        self.stft = STFT(n_fft, hop)
+        self.stft = STFT(stft.n_fft, stft.hop)
         self.backbone = Backbone(freqs, width, depth, expansion)
         self.head = nn.Linear(width, 2 * self.stft.bins)
 
