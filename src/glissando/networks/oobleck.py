@@ -18,27 +18,66 @@ from glissando.networks.posterior import Posterior
 from glissando.networks.snake import Snake
 
 
+class Conv(nn.Conv1d):
+    """A Conv1d of (B, T, C).
+
+    As a 2-D convolution of height 1 with its channels last, the layout in which oneDNN is fastest
+    and a kernel of one sample is a plain product.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.kernel_size == (1,):
+            return F.linear(x, self.weight[..., 0], self.bias)
+        stride, dilation = (1, self.stride[0]), (1, self.dilation[0])
+        weight, padding = self.weight[:, :, None], (0, int(self.padding[0]))
+        return _last(F.conv2d(_first(x), weight, self.bias, stride, padding, dilation))
+
+
+class ConvTranspose(nn.ConvTranspose1d):
+    """A ConvTranspose1d of (B, T, C), the same way."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        stride, extra = (1, self.stride[0]), (0, self.output_padding[0])
+        weight, padding = self.weight[:, :, None], (0, int(self.padding[0]))
+        return _last(F.conv_transpose2d(_first(x), weight, self.bias, stride, padding, extra))
+
+
+def _first(x: Tensor) -> Tensor:
+    """(B, T, C) as (B, C, 1, T), the same memory."""
+    return x.mT.unsqueeze(2)
+
+
+def _last(x: Tensor) -> Tensor:
+    """(B, C, 1, T) as (B, T, C), the same memory."""
+    return x.squeeze(2).mT
+
+
 def _conv(inputs: int, outputs: int, kernel: int, **options) -> nn.Module:
-    return weight_norm(nn.Conv1d(inputs, outputs, kernel, **options))
+    return weight_norm(Conv(inputs, outputs, kernel, **options))
 
 
 class ResidualUnit(nn.Sequential):
-    """x + conv1(snake(conv7_dilated(snake(x)))), (B, C, T) -> (B, C, T)."""
+    """x + conv1(snake(conv7_dilated(snake(x)))), (B, T, C) -> (B, T, C)."""
 
     def __init__(self, channels: int, dilation: int) -> None:
         super().__init__(
             Snake(channels),
             _conv(channels, channels, 7, dilation=dilation, padding=3 * dilation),
-            Snake(channels),
+            Snake(channels, inplace=True),
             _conv(channels, channels, 1),
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + super().forward(x)
+        return super().forward(x).add_(x)
 
 
 def _residuals(channels: int) -> list[nn.Module]:
     return [ResidualUnit(channels, dilation) for dilation in (1, 3, 9)]
+
+
+def _run(layers: nn.Module, x: Tensor) -> Tensor:
+    """(B, C, T) -> (B, C', T'); between the ends of ``layers`` channels come last."""
+    return layers(x.mT.contiguous()).mT.contiguous()
 
 
 class OobleckAutoencoder(AudioAutoencoder):
@@ -67,19 +106,19 @@ class OobleckAutoencoder(AudioAutoencoder):
         up: list[nn.Module] = [_conv(channels, widths[-1], 7, padding=3)]
         for inner, outer, stride in zip(widths[:-1], widths[1:], strides, strict=True):
             halo = math.ceil(stride / 2)
-            down += _residuals(inner)
-            down += [Snake(inner), _conv(inner, outer, 2 * stride, stride=stride, padding=halo)]
+            strided = _conv(inner, outer, 2 * stride, stride=stride, padding=halo)
+            down += [*_residuals(inner), Snake(inner, True), strided]
         for outer, inner, stride in zip(
             widths[:0:-1], widths[-2::-1], reversed(strides), strict=True
         ):
             halo = math.ceil(stride / 2)
             # output_padding makes odd strides exact too; for even ones it is 0, as published.
-            transposed = nn.ConvTranspose1d(
+            transposed = ConvTranspose(
                 outer, inner, 2 * stride, stride, padding=halo, output_padding=stride % 2
             )
-            up += [Snake(outer), weight_norm(transposed), *_residuals(inner)]
-        down += [Snake(widths[-1]), _conv(widths[-1], 2 * channels, 3, padding=1)]
-        up += [Snake(widths[0]), _conv(widths[0], audio_channels, 7, padding=3, bias=False)]
+            up += [Snake(outer, True), weight_norm(transposed), *_residuals(inner)]
+        down += [Snake(widths[-1], True), _conv(widths[-1], 2 * channels, 3, padding=1)]
+        up += [Snake(widths[0], True), _conv(widths[0], audio_channels, 7, padding=3, bias=False)]
         self.encoder, self.decoder = nn.Sequential(*down), nn.Sequential(*up)
 
     def frames(self, length: int) -> int:
@@ -87,7 +126,7 @@ class OobleckAutoencoder(AudioAutoencoder):
 
     def encode(self, wave: Tensor) -> Posterior:
         padding = self.frames(wave.shape[-1]) * self.hop - wave.shape[-1]
-        return Posterior.split(self.encoder(F.pad(wave, (0, padding))))
+        return Posterior.split(_run(self.encoder, F.pad(wave, (0, padding))))
 
     def decode(self, z: Tensor, length: int) -> Tensor:
-        return self.decoder(z)[..., :length]
+        return _run(self.decoder, z)[..., :length]
