@@ -32,6 +32,7 @@ PATHS = frozenset(
         "prompt_file",
         "init_audio",
         "extend",
+        "cascade",
         "data.root",
         "data.soundfont",
         "prepare.shards",
