@@ -179,9 +179,10 @@ def an_autoencoder(config: dict[str, Any]) -> None:
 def a_generator(config: dict[str, Any]) -> None:
     spectrum = spectrum_recipe(config["representation"], config["input_rate"])
     made = instantiate({**config["generator"], "spectrum": spectrum, "network": config["model"]})
-    out = made(made.degrade(torch.randn(1, 1, 9000)), 9000)
-    assert out.shape == (1, 1, 9000)
-    for logits, features in instantiate(config["discriminator"], audio_channels=1)(out):
+    channels = config["data"]["channels"]
+    out = made(made.degrade(torch.randn(1, channels, 9000)), 9000)
+    assert out.shape == (1, channels, 9000)
+    for logits, features in instantiate(config["discriminator"], audio_channels=channels)(out):
         assert len(logits) == 1
         assert features
 

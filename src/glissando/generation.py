@@ -31,6 +31,7 @@ from glissando.samplers.base import Sampler
 from glissando.samplers.editing import inpaint
 from glissando.samplers.euler import Euler
 from glissando.samplers.noise import ClipNoise
+from glissando.vocoders.widening import Widening
 
 Progress = Callable[[int, int], None]
 
@@ -294,10 +295,12 @@ def load(name: str = "demo", device: str = "auto", flag: str = "ckpt") -> Genera
 
     stored = read(locate(name, pretrained_dir(), flag=flag))
     if stored.kind != "diffusion":
+        use = f"train a model on it (python train.py model=dit representation.{stored.kind}={name})"
+        if stored.kind == Widening.kind:
+            use = f"widen a model's clips by it (python sample.py cascade={name})"
         raise UserError(
             f"{flag}={name} is {'an' if stored.kind[0] in 'aeiou' else 'a'} {stored.kind} "
-            "checkpoint, which makes no music by itself: train a model on it (python train.py "
-            f"model=dit representation.{stored.kind}={name})"
+            f"checkpoint, which makes no music by itself: {use}"
         )
     representation = rebuilt(stored.facts["representation"])
     parts = denoising(stored.facts["config"], representation)

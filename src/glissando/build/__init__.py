@@ -12,12 +12,14 @@ from glissando.build.representations import (
     trained,
 )
 from glissando.build.stages import Run, autoencoder, diffusion, generator
+from glissando.build.vocoders import cascade
 
 __all__ = [
     "Denoising",
     "Run",
     "autoencoder",
     "bare_network",
+    "cascade",
     "complete",
     "denoising",
     "diffusion",

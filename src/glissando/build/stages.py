@@ -90,6 +90,7 @@ def generator(cfg: DictConfig) -> Run:
     from glissando.networks.summary import generator_summary
     from glissando.training.generator import GeneratorModule
 
+    whole_number(cfg, "input_rate", 1)
     recipe = {
         **plain(cfg.generator),
         "spectrum": spectrum_recipe(cfg.representation, cfg.input_rate),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from omegaconf import DictConfig
 
 from glissando.build.config import plain
@@ -12,8 +13,10 @@ from glissando.checkpoints.files import Stored, locate, read
 from glissando.checkpoints.instantiate import check_targets, instantiate
 from glissando.cli.conf import pretrained_dir
 from glissando.errors import UserError
+from glissando.networks.fold import fold
 from glissando.representations.spectrogram import Spectrogram
 from glissando.vocoders.neural import NeuralVocoder
+from glissando.vocoders.widening import Cascade, Widening
 
 _SETTINGS = ("n_fft", "hop", "window", "bands", "f_min", "f_max")
 
@@ -86,6 +89,26 @@ def load_vocoder(form: Spectrogram, stored: Stored, given: str) -> None:
             "train one for this (python train.py model=vocoder)"
         )
     form.vocoder.load_state_dict(_weights(stored))
+
+
+def cascade(names: Sequence[str], device: torch.device) -> Cascade:
+    """Trained widenings in this order, each a shipped name, a run folder or a file.
+
+    Raises UserError for what is none.
+    """
+    parts = []
+    for name in names:
+        stored = _stored(name, "cascade", "model=bandwidth_extension or model=mono_to_stereo")
+        if stored.kind != Widening.kind:
+            raise UserError(
+                f"cascade={name} is a checkpoint of kind {stored.kind}: it takes those of "
+                "model=bandwidth_extension and model=mono_to_stereo"
+            )
+        part = instantiate(_recipe(stored))
+        part.load_state_dict(_weights(stored))
+        fold(part.eval().requires_grad_(False)).to(device)
+        parts.append((f"cascade={name}", part))
+    return Cascade(parts)
 
 
 def _weights(stored: Stored) -> dict[str, Any]:

@@ -25,6 +25,8 @@ def sample(cfg: DictConfig) -> None:
     _check_numbers(settings)
     make, strength = edit_of(settings)
     prompts = prompts_of(cfg.prompt, cfg.prompt_file)
+    settings["cascade"] = paths_of(settings["cascade"])
+    from glissando.build import cascade
     from glissando.checkpoints.instantiate import instantiate
     from glissando.gallery import write
     from glissando.generation import Generated, load
@@ -32,6 +34,9 @@ def sample(cfg: DictConfig) -> None:
     sampler, guidance = instantiate(settings["sampler"]), instantiate(settings["guidance"])
     target = instantiate(settings["ditto"]) if settings["ditto"] else None
     model = load(cfg.ckpt, cfg.device)
+    widen = cascade(settings["cascade"], model.device)
+    form = model.representation
+    rate, _ = widen.check(form.sample_rate, form.audio_channels)
     init = _sound(cfg.init_audio or cfg.extend, model)
     folder = _folder(cfg.out or HydraConfig.get().runtime.output_dir)
     every = [prompt for prompt in prompts for _ in range(cfg.n)]
@@ -48,8 +53,7 @@ def sample(cfg: DictConfig) -> None:
         )  # fmt: skip
     recipe = _recipe({**settings, "strength": strength}, model)
     clips = [
-        Generated(clip.wave, clip.sample_rate, clip.prompt, {**clip.facts, **recipe})
-        for clip in clips
+        Generated(widen(clip.wave), rate, clip.prompt, {**clip.facts, **recipe}) for clip in clips
     ]
     with Bar("writing", len(clips)) as bar:
         written = write(folder, clips, title="glissando", progress=lambda done: bar.update(done))
@@ -91,6 +95,18 @@ def edit_of(settings: dict[Any, Any]) -> tuple[list[tuple[float, float]] | None,
     if "inpaint" in given:
         return spans_of(settings["inpaint"]), 1.0 if strength is None else strength
     return None, 0.6 if strength is None else strength
+
+
+def paths_of(cascade: Any) -> list[str]:
+    """The paths of ``one``, of ``[one,two]`` as text, or of a list of texts; none of None."""
+    if cascade is None:
+        return []
+    if isinstance(cascade, list):
+        return [str(path) for path in cascade]
+    text = str(cascade).strip()
+    if not (text.startswith("[") and text.endswith("]")):
+        return [text]
+    return [path.strip() for path in text[1:-1].split(",") if path.strip()]
 
 
 def _sound(file: str | None, model: Generator) -> Tensor | None:
@@ -152,7 +168,9 @@ def _recipe(settings: dict[Any, Any], model: Generator) -> dict[str, Any]:
     """What besides prompt and seed decides a clip, for its json."""
     from glissando import __version__
 
-    kept = ("sampler", "guidance", "attributes", "init_audio", "inpaint", "extend", "ditto")
+    kept = (
+        "sampler", "guidance", "attributes", "init_audio", "inpaint", "extend", "ditto", "cascade",
+    )  # fmt: skip
     recipe = {name: settings[name] for name in kept if settings[name]}
     if settings["init_audio"] is not None:
         recipe["strength"] = settings["strength"]

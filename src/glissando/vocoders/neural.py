@@ -46,5 +46,10 @@ class NeuralVocoder(Vocoder):
         return self.spectrum(wave)
 
     def forward(self, magnitude: Tensor, length: int) -> Tensor:
-        logs = magnitude.flatten(0, 1).clamp_min(FLOOR).log()
-        return self.network(logs).unflatten(0, magnitude.shape[:2])[..., :length].float()
+        return sound(self.network, magnitude, length)
+
+
+def sound(network: nn.Module, magnitude: Tensor, length: int) -> Tensor:
+    """(B, A, F, T) -> (B, A, length) float32: what ``network`` makes of the floored logarithm."""
+    logs = magnitude.flatten(0, 1).clamp_min(FLOOR).log()
+    return network(logs).unflatten(0, magnitude.shape[:2])[..., :length].float()
