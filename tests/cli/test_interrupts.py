@@ -80,10 +80,15 @@ def whole_clips(folder: Path) -> int:
 
 
 @pytest.mark.slow
-def test_ctrl_c_while_sampling_leaves_no_sound(dit: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("work", [
+    ["sampler.steps=100000"],
+    ["ditto=intensity", "ditto.curve=0:-9", "ditto.tolerance=0", "ditto.iterations=99999",
+     "sampler.steps=1"],
+])  # fmt: skip
+def test_ctrl_c_while_sampling_leaves_no_sound(dit: Path, tmp_path: Path, work: list[str]) -> None:
     clips = tmp_path / "clips"
     command = [str(ROOT / "sample.py"), f"ckpt={dit}", "prompt=a tone", f"out={clips}",
-               "seconds=0.1", "sampler.steps=100000"]  # fmt: skip
+               "seconds=0.1", *work]  # fmt: skip
     with running(tmp_path, *command) as process:
         assert process.stdout is not None
         while process.stdout.readline() != "sampling 1 clips: 0/100000 (0 %)\n":

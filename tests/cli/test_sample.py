@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -428,3 +429,43 @@ def test_autoguidance_wants_a_checkpoint_and_remembers_which(sample: Sample, dit
 def test_a_negative_prompt_that_nothing_uses_is_one_line(sample: Sample) -> None:
     said = sample("prompt=a", "guidance=none", "negative_prompt=drums", *QUICK)
     refused(said, "negative_prompt= has no effect on this guidance: use guidance=cfg")
+
+
+# ---- a target --------------------------------------------------------------------------------
+
+
+def test_noise_sought_for_a_target(sample: Sample) -> None:
+    said = sample("prompt=a", "out=clips", "ditto=intensity", "ditto.curve=0:-40, 0.25:-12 0.5:-40",
+                  "ditto.iterations=3", "ditto.smooth=0.1", *QUICK)  # fmt: skip
+    assert said.status == 0, said.err
+    assert "sampling 1 clips: 8/8 (100 %)" in said.out
+    assert re.search(r"8/8 .*loss \d", said.out)
+    told = facts(Path("clips"))
+    assert told["ditto"]["curve"] == "0:-40, 0.25:-12 0.5:-40"
+    search = told["search"]
+    assert len(search["losses"]) == 3
+    assert search["loss"] == pytest.approx(min(search["losses"]), rel=1e-4)
+    assert len(search["wanted"]) == len(search["reached"]) == 25
+    assert sample("prompt=a", "out=plain", *QUICK).status == 0
+    assert clip(Path("plain")) != clip(Path("clips"))
+    assert not facts(Path("plain")).keys() & {"ditto", "search"}
+
+
+@pytest.mark.parametrize(("arguments", "line"), [
+    (["ditto=intensity"], "give ditto.curve or ditto.reference, one of the two"),
+    (["ditto=intensity", "ditto.curve=90"], "ditto.curve: '90' is not seconds:value"),
+    (["ditto=intensity", "ditto.curve=0:-9", "ditto.lr=0"], "ditto.lr must be above 0"),
+    (["ditto=intensity", "ditto.curve=0:-9", "ditto.lr=x"], "ditto.lr=x: wants a number"),
+    (["ditto=intensity", "ditto.curve=0:-9", "ditto.steps=x"], "ditto.steps must be null or a"),
+    (["ditto=intensity", "ditto.curve=0:-9", "ditto.ckpt=no"], "ditto.ckpt=no does not exist"),
+    (["ditto=intensity", "ditto.curve=0:-9", "sampler=ode"], "ditto cannot differentiate this"),
+    (["ditto=melody", "ditto.notes=0:H"], "ditto.notes: 'H' is no note"),
+    (["ditto=structure", "ditto.reference=no.wav"], "no.wav: no such audio file"),
+    (["ditto=inpaint", "ditto.keep=0-1"], "this target needs ditto.reference"),
+    (["ditto=loudness"], "unknown ditto=loudness"),
+    (["ditto.curve=0:-9"], "unknown key ditto.curve"),
+])  # fmt: skip
+def test_a_target_that_makes_no_sense(sample: Sample, arguments: list[str], line: str) -> None:
+    quick = [] if "sampler=ode" in arguments else QUICK
+    refused(sample("prompt=a", "out=clips", *arguments, *quick), line)
+    assert not list(Path().glob("**/*.json"))
