@@ -10,9 +10,11 @@ import torch
 
 from glissando.networks.oobleck import OobleckAutoencoder
 from glissando.networks.spectral import SpectralAutoencoder
+from glissando.networks.vae2d import MapAutoencoder
 from glissando.representations.autoencoder import Autoencoder
 from glissando.representations.base import Representation
 from glissando.representations.complex_stft import ComplexSTFT
+from glissando.representations.latent_map import LatentMap
 from glissando.representations.spectrogram import Spectrogram
 from glissando.representations.waveform import Waveform
 from glissando.vocoders.griffin_lim import GriffinLim
@@ -35,6 +37,14 @@ def oobleck(audio_channels: int) -> Autoencoder:
     return Autoencoder(OobleckAutoencoder(4, audio_channels, 4, (1, 2), (3, 8)), RATE).eval()
 
 
+def latent_mel(audio_channels: int) -> LatentMap:
+    torch.manual_seed(0)
+    inner = spectrogram(audio_channels, bands=20)
+    inner.measure(torch.full((audio_channels,), -5.0), torch.full((audio_channels,), 29.0), 1.0)
+    network = MapAutoencoder(3, audio_channels, 4, (1, 2), ((2, 2),), 1)
+    return LatentMap(network, inner).eval()
+
+
 FIXED: dict[str, Callable[[int], Representation]] = {
     "waveform": partial(Waveform, RATE),
     "complex_stft": partial(ComplexSTFT, RATE),
@@ -43,5 +53,9 @@ FIXED: dict[str, Callable[[int], Representation]] = {
     "mel": partial(spectrogram, bands=40),
     "mel after Riffusion": partial(spectrogram, bands=40, f_max=3000, power=0.25, window=200),
 }
-LEARNED: dict[str, Callable[[int], Representation]] = {"spectral": spectral, "oobleck": oobleck}
+LEARNED: dict[str, Callable[[int], Representation]] = {
+    "spectral": spectral,
+    "oobleck": oobleck,
+    "latent mel": latent_mel,
+}
 EXACT = [name for name in FIXED if name.startswith(("waveform", "complex_stft"))]
