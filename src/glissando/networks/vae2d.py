@@ -70,8 +70,8 @@ class Down(nn.Module):
     def __init__(self, width: int, factor: Pair) -> None:
         super().__init__()
         self.pads = [side for f in reversed(factor) for side in ((0, 1) if f > 1 else (1, 1))]
-        kernel = tuple(f + 1 if f > 1 else 3 for f in factor)
-        self.conv = nn.Conv2d(width, width, kernel, factor)
+        tall, wide = (f + 1 if f > 1 else 3 for f in factor)
+        self.conv = nn.Conv2d(width, width, (tall, wide), factor)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(fn.pad(x, self.pads))
