@@ -54,8 +54,9 @@ def linear(like: Autoencoder, root: Path) -> Autoencoder:
         like.channels, like.audio_channels, like.hop, encoder_depth=0, decoder_depth=0
     )
     stream = open_stream(root, "train", None, 16)
-    network.warm_start(batch.waveform for batch, _ in zip(stream, range(60), strict=False))
-    return Autoencoder(network, like.sample_rate)
+    codec = Autoencoder(network, like.sample_rate)
+    codec.warm_start(batch.waveform for batch, _ in zip(stream, range(60), strict=False))
+    return codec
 
 
 def main() -> None:

@@ -52,9 +52,9 @@ def test_computes_what_the_outside_implementation_computes() -> None:
     x = torch.randn(2, 2, 12, 8)
     with torch.no_grad():
         mean = published.encode(x).latent_dist.mean
-        torch.testing.assert_close(ours.encode(x).mean, mean, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(ours.encode_map(x).mean, mean, atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(
-            ours.decode(mean, 12, 8), published.decode(mean).sample, atol=1e-5, rtol=1e-4
+            ours.decode_map(mean, 12, 8), published.decode(mean).sample, atol=1e-5, rtol=1e-4
         )
 
 
@@ -62,10 +62,10 @@ def test_computes_what_the_outside_implementation_computes() -> None:
 @pytest.mark.parametrize("size", [(1, 1), (13, 7), (16, 24)])
 def test_sizes_are_exact(factors: tuple[tuple[int, int], ...], size: tuple[int, int]) -> None:
     net = MapAutoencoder(3, 2, 4, (1, 2, 1), factors, 1, attention=True)
-    posterior = net.encode(torch.randn(2, 2, *size))
+    posterior = net.encode_map(torch.randn(2, 2, *size))
     expected = (2, 3, -(-size[0] // net.rows), -(-size[1] // net.columns))
     assert posterior.mean.shape == posterior.std.shape == expected
-    assert net.decode(posterior.sample(), *size).shape == (2, 2, *size)
+    assert net.decode_map(posterior.sample(), *size).shape == (2, 2, *size)
 
 
 def test_factors_that_do_not_fit_the_levels_are_refused() -> None:

@@ -14,7 +14,6 @@ from glissando.networks.vae2d import MapAutoencoder
 from glissando.representations.autoencoder import Autoencoder
 from glissando.representations.base import Representation
 from glissando.representations.complex_stft import ComplexSTFT
-from glissando.representations.latent_map import LatentMap
 from glissando.representations.spectrogram import Spectrogram
 from glissando.representations.waveform import Waveform
 from glissando.vocoders.griffin_lim import GriffinLim
@@ -37,12 +36,12 @@ def oobleck(audio_channels: int) -> Autoencoder:
     return Autoencoder(OobleckAutoencoder(4, audio_channels, 4, (1, 2), (3, 8)), RATE).eval()
 
 
-def latent_mel(audio_channels: int) -> LatentMap:
+def latent_mel(audio_channels: int) -> Autoencoder:
     torch.manual_seed(0)
     inner = spectrogram(audio_channels, bands=20)
     inner.measure(torch.full((audio_channels,), -5.0), torch.full((audio_channels,), 29.0), 1.0)
     network = MapAutoencoder(3, audio_channels, 4, (1, 2), ((2, 2),), 1)
-    return LatentMap(network, inner).eval()
+    return Autoencoder(network, RATE, inner).eval()
 
 
 FIXED: dict[str, Callable[[int], Representation]] = {

@@ -12,7 +12,7 @@ from torch import nn
 from glissando.datasets.base import Batch
 from glissando.losses.reconstruction import Reconstruction
 from glissando.networks.discriminators import MultiResolutionSTFTDiscriminator
-from glissando.networks.posterior import Posterior
+from glissando.networks.bottlenecks.kl import Posterior
 from glissando.networks.spectral import SpectralAutoencoder
 from glissando.representations.autoencoder import Autoencoder
 from glissando.training.autoencoder import AutoencoderModule

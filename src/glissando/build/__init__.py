@@ -6,10 +6,12 @@ from glissando.build.denoising import Denoising, bare_network, denoising
 from glissando.build.representations import (
     complete,
     latent_audio,
+    latent_map,
     rebuilt,
     representation,
     spectrogram,
     trained,
+    untrained,
 )
 from glissando.build.stages import Run, autoencoder, diffusion
 
@@ -23,6 +25,7 @@ __all__ = [
     "diffusion",
     "encoded",
     "latent_audio",
+    "latent_map",
     "measure",
     "plain",
     "prepared",
@@ -31,5 +34,6 @@ __all__ = [
     "representation",
     "spectrogram",
     "trained",
+    "untrained",
     "whole_number",
 ]

@@ -41,6 +41,61 @@ def latent_audio(autoencoder: str, sample_rate: int, audio_channels: int) -> Aut
     return made
 
 
+def latent_map(
+    autoencoder: str, sample_rate: int, audio_channels: int, inner: dict[str, Any], **_: Any
+) -> Autoencoder:
+    """``representation=latent_mel``: a trained autoencoder of ``inner``, which also decodes.
+
+    What else stands in the yaml is for training one. Raises UserError where it was trained on
+    another ``inner``.
+    """
+    made = latent_audio(autoencoder, sample_rate, audio_channels)
+    own = instantiate({**inner, "sample_rate": sample_rate, "audio_channels": audio_channels})
+    if own.fingerprint() != made.inner.fingerprint():
+        trained_on = {**made.inner.settings, "hop": made.inner.hop}
+        wanted = {**own.settings, "hop": own.hop}
+        flags = [
+            f"representation.inner.{name}={'null' if value is None else value}"
+            for name, value in trained_on.items()
+            if name in wanted and wanted[name] != value
+        ]
+        raise UserError(
+            f"representation.autoencoder={autoencoder} was trained on another "
+            f"representation.inner: set {' '.join(flags)}, or train one on this (python train.py "
+            "model=vae representation=latent_mel)"
+            if flags
+            else f"representation.autoencoder={autoencoder} codes no such maps: name another, or "
+            "train one (python train.py model=vae representation=latent_mel)"
+        )
+    own.latent_mean.copy_(made.inner.latent_mean)
+    own.latent_std.copy_(made.inner.latent_std)
+    made.inner, made.recipe = own, {**(made.recipe or {}), "inner": own.recipe}
+    return made
+
+
+def untrained(cfg: DictConfig) -> Autoencoder:
+    """The autoencoder that ``model=vae`` trains.
+
+    Of waveforms by the network of ``model=``, unless ``representation=`` has an ``inner`` and a
+    network that codes it.
+    """
+    sizes = {"sample_rate": cfg.data.sample_rate, "audio_channels": cfg.data.channels}
+    given = plain(cfg.representation)
+    recipe = {
+        "_target_": "glissando.representations.autoencoder.Autoencoder",
+        "sample_rate": cfg.data.sample_rate,
+    }
+    supplied = {"_partial_": False, "bottleneck": plain(cfg.bottleneck)}
+    if "inner" not in given:
+        network = {**plain(cfg.model), "audio_channels": cfg.data.channels, **supplied}
+        return _autoencoder({**recipe, "network": network})
+    inner = instantiate({**given["inner"], **sizes})
+    network = {**given["network"], "map_channels": inner.channels, **supplied}
+    made = _autoencoder({**recipe, "network": network, "inner": inner.recipe})
+    made.inner = inner  # with what its vocoder has learned
+    return made
+
+
 def _same(flag: str, data: int, wanted: int) -> None:
     if data != wanted:
         raise UserError(
@@ -80,8 +135,7 @@ def trained(autoencoder: str) -> Autoencoder:
 
 
 def _loaded(stored: Stored, prefix: str) -> Autoencoder:
-    made = rebuilt(stored.facts["representation"])
-    assert isinstance(made, Autoencoder)
+    made = _autoencoder(stored.facts["representation"])
     own = {
         name.removeprefix(prefix): tensor
         for name, tensor in stored.weights.items()
@@ -114,4 +168,10 @@ def rebuilt(recipe: dict[str, Any]) -> Representation:
     check_targets(recipe)
     made = instantiate(recipe)
     made.recipe = recipe
+    return made
+
+
+def _autoencoder(recipe: dict[str, Any]) -> Autoencoder:
+    made = rebuilt(recipe)
+    assert isinstance(made, Autoencoder)
     return made

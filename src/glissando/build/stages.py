@@ -23,11 +23,10 @@ from glissando.build.data import (
     ranges,
 )
 from glissando.build.denoising import denoising
-from glissando.build.representations import rebuilt
 from glissando.build.representations import representation as representation_of
+from glissando.build.representations import untrained
 from glissando.checkpoints.instantiate import instantiate
 from glissando.errors import UserError
-from glissando.representations.autoencoder import Autoencoder
 from glissando.training.data import Clips
 
 
@@ -52,7 +51,7 @@ class Run:
 
 
 def autoencoder(cfg: DictConfig) -> Run:
-    """``model=vae``: a raw-audio autoencoder on waveform crops."""
+    """``model=vae``: an autoencoder of waveforms, or of ``representation.inner``, on crops."""
     from glissando.networks.summary import codec_summary
     from glissando.training.autoencoder import AutoencoderModule
 
@@ -62,22 +61,15 @@ def autoencoder(cfg: DictConfig) -> Run:
             "an autoencoder's module optimizes by itself: set vae.accumulate= and vae.clip= in "
             "place of trainer.accumulate_grad_batches= and trainer.gradient_clip_val="
         )
-    channels, sample_rate = cfg.data.channels, cfg.data.sample_rate
-    network = {**plain(cfg.model), "audio_channels": channels, "_partial_": False}
-    recipe = {
-        "_target_": "glissando.representations.autoencoder.Autoencoder",
-        "network": network,
-        "sample_rate": sample_rate,
-    }
-    representation = rebuilt(recipe)
-    assert isinstance(representation, Autoencoder)
+    representation = untrained(cfg)
     vae = plain(cfg.vae)
     adversary = None
     if cfg.trainer.max_steps < 0 or vae["adversarial_start"] < cfg.trainer.max_steps:
-        adversary = instantiate(cfg.discriminator, audio_channels=channels)
+        own = cfg.representation.get("discriminator", cfg.discriminator)
+        adversary = instantiate(own, audio_channels=representation.inner.channels)
     module = AutoencoderModule(
         representation,
-        instantiate(cfg.reconstruction, sample_rate=sample_rate),
+        _reconstruction(cfg),
         _optimizer(cfg),
         instantiate(cfg.schedule),
         discriminator=adversary,
@@ -97,8 +89,10 @@ def autoencoder(cfg: DictConfig) -> Run:
         module.warm_start(waves())
 
     def summary() -> str:
-        return codec_summary(representation.network, round(cfg.loader.seconds * sample_rate))
+        inner, length = representation.inner, round(cfg.loader.seconds * cfg.data.sample_rate)
+        return codec_summary(representation.network, inner.freqs, inner.frames(length), length)
 
+    recipe: Any = representation.recipe
     return Run(module, clips, "autoencoder", recipe, prepare, summary, warm_start)
 
 
@@ -146,6 +140,13 @@ def diffusion(cfg: DictConfig) -> Run:
 
     notes = [*told, *parts.notes]
     return Run(module, clips, "diffusion", recipe, prepare, summary, notes=notes, facts=facts)
+
+
+def _reconstruction(cfg: DictConfig) -> Any:
+    """That of what ``representation=`` says its network codes, else that of waveforms."""
+    if "reconstruction" in cfg.representation:
+        return instantiate(cfg.representation.reconstruction)
+    return instantiate(cfg.reconstruction, sample_rate=cfg.data.sample_rate)
 
 
 def _probability(flag: str, value: Any) -> None:

@@ -1,8 +1,9 @@
-"""Multi-resolution complex STFT discriminators (EnCodec, Defossez et al. 2022, section 3.4)."""
+"""Discriminators of waveforms (EnCodec, Defossez et al. 2022, section 3.4) and of maps."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -68,3 +69,28 @@ class MultiResolutionSTFTDiscriminator(nn.Module):
     def forward(self, wave: Tensor) -> Scores:
         """(B, A, L) -> per resolution (logits, features)."""
         return [resolution(wave) for resolution in self.resolutions]
+
+
+class PatchDiscriminator(nn.Module):
+    """Judges patches of a map (Isola et al. 2017), as latent diffusion's VAE and AudioLDM's have.
+
+    ``layers`` of kernel 4 and stride 2, each twice as wide as the one before (8 ``width`` at most),
+    then two of stride 1: with 3 layers a patch is 70 x 70. Weight norm in place of batch norm.
+    """
+
+    def __init__(self, audio_channels: int = 1, width: int = 32, layers: int = 3) -> None:
+        super().__init__()
+        widths = [audio_channels, *(width * 2 ** min(level, 3) for level in range(layers + 1))]
+        self.layers = nn.ModuleList(
+            weight_norm(nn.Conv2d(inner, outer, 4, 2 if number < layers else 1, padding=1))
+            for number, (inner, outer) in enumerate(pairwise(widths))
+        )
+        self.head = weight_norm(nn.Conv2d(widths[-1], 1, 4, padding=1))
+
+    def forward(self, x: Tensor) -> Scores:
+        """(B, A, F, T) -> logits (B, 1, F', T') and features, of the one discriminator."""
+        features = []
+        for layer in self.layers:
+            x = F.leaky_relu(layer(x), 0.2)
+            features.append(x)
+        return [(self.head(x), features)]

@@ -7,14 +7,15 @@ activations, weight-normalized convolutions, no final tanh.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
 from glissando.networks.autoencoder import AudioAutoencoder
-from glissando.networks.posterior import Posterior
+from glissando.networks.bottlenecks.base import Bottleneck
+from glissando.networks.bottlenecks.kl import KL
 from glissando.networks.snake import Snake
 
 
@@ -50,6 +51,7 @@ class OobleckAutoencoder(AudioAutoencoder):
         width: channels after the first convolution.
         multiples: width of each stage as a multiple of ``width``.
         strides: downsampling of each stage (>= 2); hop is their product.
+        bottleneck: latent channels -> bottleneck.
     """
 
     def __init__(
@@ -59,9 +61,9 @@ class OobleckAutoencoder(AudioAutoencoder):
         width: int = 128,
         multiples: Sequence[int] = (1, 2, 4, 8, 16),
         strides: Sequence[int] = (2, 4, 4, 8, 8),
+        bottleneck: Callable[[int], Bottleneck] = KL,
     ) -> None:
-        super().__init__()
-        self.channels, self.audio_channels, self.hop = channels, audio_channels, math.prod(strides)
+        super().__init__(channels, audio_channels, math.prod(strides), bottleneck(channels))
         widths = [width, *(width * multiple for multiple in multiples)]
         down: list[nn.Module] = [_conv(audio_channels, widths[0], 7, padding=3)]
         up: list[nn.Module] = [_conv(channels, widths[-1], 7, padding=3)]
@@ -78,16 +80,16 @@ class OobleckAutoencoder(AudioAutoencoder):
                 outer, inner, 2 * stride, stride, padding=halo, output_padding=stride % 2
             )
             up += [Snake(outer), weight_norm(transposed), *_residuals(inner)]
-        down += [Snake(widths[-1]), _conv(widths[-1], 2 * channels, 3, padding=1)]
+        down += [Snake(widths[-1]), _conv(widths[-1], self.bottleneck.inputs, 3, padding=1)]
         up += [Snake(widths[0]), _conv(widths[0], audio_channels, 7, padding=3, bias=False)]
         self.encoder, self.decoder = nn.Sequential(*down), nn.Sequential(*up)
 
     def frames(self, length: int) -> int:
         return -(-length // self.hop)
 
-    def encode(self, wave: Tensor) -> Posterior:
+    def raw(self, wave: Tensor) -> Tensor:
         padding = self.frames(wave.shape[-1]) * self.hop - wave.shape[-1]
-        return Posterior.split(self.encoder(F.pad(wave, (0, padding))))
+        return self.encoder(F.pad(wave, (0, padding)))
 
     def decode(self, z: Tensor, length: int) -> Tensor:
         return self.decoder(z)[..., :length]

@@ -9,7 +9,7 @@ codec's sound, which an ordinary initialization needs thousands of steps to reac
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -18,9 +18,10 @@ from torch import Tensor, nn
 
 from glissando.errors import UserError
 from glissando.networks.autoencoder import AudioAutoencoder
+from glissando.networks.bottlenecks.base import Bottleneck
+from glissando.networks.bottlenecks.kl import KL
 from glissando.networks.convnext import Backbone
 from glissando.networks.mdct import MDCT
-from glissando.networks.posterior import Posterior
 
 
 def _full_precision(tensor: Tensor) -> AbstractContextManager[Any]:
@@ -39,6 +40,7 @@ class SpectralAutoencoder(AudioAutoencoder):
         hop: samples per latent frame; the MDCT has ``hop`` bands.
         encoder_width, encoder_depth, decoder_width, decoder_depth: of the ConvNeXt branches.
         posterior_std: standard deviation of q(z | x) at the start.
+        bottleneck: latent channels -> bottleneck.
     """
 
     def __init__(
@@ -52,9 +54,9 @@ class SpectralAutoencoder(AudioAutoencoder):
         decoder_depth: int = 6,
         expansion: int = 3,
         posterior_std: float = 0.05,
+        bottleneck: Callable[[int], Bottleneck] = KL,
     ) -> None:
-        super().__init__()
-        self.channels, self.audio_channels, self.hop = channels, audio_channels, hop
+        super().__init__(channels, audio_channels, hop, bottleneck(channels))
         bands = hop * audio_channels
         self.mdct = MDCT(hop)
         self.register_buffer("band_std", torch.ones(bands, 1))
@@ -65,7 +67,7 @@ class SpectralAutoencoder(AudioAutoencoder):
 
         # A frame's bands are already wide: one tap into the encoder, context comes in its blocks.
         self.encoder = Backbone(2 * bands, encoder_width, encoder_depth, expansion, kernel=1)
-        self.encoder_head = nn.Linear(encoder_width, 2 * channels)
+        self.encoder_head = nn.Linear(encoder_width, self.bottleneck.inputs)
         self.decoder = Backbone(channels, decoder_width, decoder_depth, expansion)
         self.decoder_head = nn.Linear(decoder_width, 3 * bands)
         # The branches add nothing at the start: the network is then exactly the linear codec.
@@ -81,7 +83,10 @@ class SpectralAutoencoder(AudioAutoencoder):
     def frames(self, length: int) -> int:
         return self.mdct.frames(length)
 
-    def encode(self, wave: Tensor) -> Posterior:
+    def span(self, frames: int) -> int:
+        return (frames - 1) * self.hop
+
+    def raw(self, wave: Tensor) -> Tensor:
         with _full_precision(wave):
             scaled = self.mdct(wave.float()).flatten(1, 2) / self.band_std
             linear = self.analysis(scaled.mT).mT
@@ -90,8 +95,9 @@ class SpectralAutoencoder(AudioAutoencoder):
         # quiet partials; floored 80 dB below a band's typical level so that silence stays finite.
         companded = scaled * (magnitude + 1e-8).rsqrt()  # sign * sqrt, differentiable at 0
         features = torch.cat([companded, (magnitude + 1e-4).log() / 4], 1)
-        mean, raw = self.encoder_head(self.encoder(features).mT).mT.chunk(2, dim=1)
-        return Posterior.split(torch.cat([linear + mean, raw], dim=1))
+        learned = self.encoder_head(self.encoder(features).mT).mT.float()
+        mean, rest = learned[:, : self.channels], learned[:, self.channels :]
+        return torch.cat([linear + mean, rest], dim=1)
 
     def decode(self, z: Tensor, length: int) -> Tensor:
         gain, level, phase = self.decoder_head(self.decoder(z).mT).mT.float().chunk(3, dim=1)
@@ -104,14 +110,14 @@ class SpectralAutoencoder(AudioAutoencoder):
             return self.mdct.inverse(spectrum, length)
 
     @torch.no_grad()
-    def warm_start(self, waves: Iterable[Tensor]) -> None:
-        """Sets the linear codec to the whitened principal components of (B, A, L) waveforms.
+    def warm_start(self, maps: Iterable[Tensor]) -> None:
+        """Sets the linear codec to the whitened principal components of (B, A, 1, L) waveforms.
 
         Raises UserError when there are fewer frames than bands to estimate from.
         """
         covariance, count = 0.0, 0
-        for wave in waves:
-            frames = self.mdct(wave.to(self.band_std)).flatten(1, 2).mT.flatten(0, 1).double()
+        for wave in maps:
+            frames = self.mdct(wave.squeeze(2).to(self.band_std)).flatten(1, 2).mT.flatten(0, 1).double()
             covariance = covariance + frames.mT @ frames
             count += len(frames)
         if count < len(self.band_std):

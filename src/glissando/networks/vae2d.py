@@ -6,13 +6,15 @@ Shapes: B batch, A channels of the map, F frequency, T time, D features.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 from torch.nn import functional as fn
 
 from glissando.errors import UserError
-from glissando.networks.posterior import Posterior
+from glissando.networks.autoencoder import MapCodec
+from glissando.networks.bottlenecks.base import Bottleneck, Coded
+from glissando.networks.bottlenecks.kl import KL
 
 Pair = tuple[int, int]
 
@@ -89,7 +91,7 @@ class Up(nn.Module):
         return self.conv(x.repeat_interleave(ff, 2).repeat_interleave(ft, 3))
 
 
-class MapAutoencoder(nn.Module):
+class MapAutoencoder(MapCodec):
     """Map (B, A, F, T) <-> latent (B, C, ceil(F / rows), ceil(T / columns)).
 
     Args:
@@ -101,6 +103,7 @@ class MapAutoencoder(nn.Module):
         attention: whether the middle attends to all of a clip (as published).
         whole_norm: whether norms see all of a clip (as published). With either, long audio cannot
             be coded in chunks.
+        bottleneck: latent channels -> bottleneck.
 
     Raises UserError where factors and levels do not fit.
     """
@@ -115,8 +118,11 @@ class MapAutoencoder(nn.Module):
         depth: int = 2,
         attention: bool = False,
         whole_norm: bool = False,
+        bottleneck: Callable[[int], Bottleneck] = KL,
     ) -> None:
         super().__init__()
+        self.bottleneck = bottleneck(channels)
+        inputs = self.bottleneck.inputs
         if len(factors) != len(multiples) - 1 or any(
             len(pair) != 2 or min(pair) < 1 for pair in factors
         ):
@@ -152,18 +158,19 @@ class MapAutoencoder(nn.Module):
             if number:
                 up.append(Up(widths[number], pairs[number - 1]))
         down += [*middle(), GroupNorm(last, whole_norm), nn.SiLU()]
-        down += [nn.Conv2d(last, 2 * channels, 3, padding=1)]
-        down += [nn.Conv2d(2 * channels, 2 * channels, 1)]
+        down += [nn.Conv2d(last, inputs, 3, padding=1)]
+        down += [nn.Conv2d(inputs, inputs, 1)]
         up += [GroupNorm(first, whole_norm), nn.SiLU()]
         up += [nn.Conv2d(first, map_channels, 3, padding=1)]
         self.encoder, self.decoder = nn.Sequential(*down), nn.Sequential(*up)
 
-    def encode(self, x: Tensor) -> Posterior:
-        """(B, A, F, T) -> q(z | x); rows and frames beyond the end are 0, the mean of the data."""
-        return Posterior.split(
-            self.encoder(fn.pad(x, (0, -x.shape[3] % self.columns, 0, -x.shape[2] % self.rows)))
-        )
+    def size(self, rows: int, columns: int) -> tuple[int, int]:
+        return -(-rows // self.rows), -(-columns // self.columns)
 
-    def decode(self, z: Tensor, rows: int, columns: int) -> Tensor:
-        """(B, C, F', T') -> (B, A, rows, columns), the end cut off."""
+    def encode_map(self, x: Tensor) -> Coded:
+        """Rows and frames beyond the end are 0, the mean of the data."""
+        whole = fn.pad(x, (0, -x.shape[3] % self.columns, 0, -x.shape[2] % self.rows))
+        return self.bottleneck(self.encoder(whole))
+
+    def decode_map(self, z: Tensor, rows: int, columns: int) -> Tensor:
         return self.decoder(z)[:, :, :rows, :columns]
