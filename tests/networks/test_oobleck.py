@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from glissando.networks.bottlenecks.rvq import RVQ
 from glissando.networks.oobleck import OobleckAutoencoder
+from glissando.networks.summary import parameters
 
 
 def test_computes_what_the_published_model_computes() -> None:
@@ -55,3 +57,23 @@ def test_silence_has_finite_gradients() -> None:
     net = OobleckAutoencoder(4, 2, 4, (1, 2), (2, 3))
     net.decode(net.encode(torch.zeros(1, 2, 60)).sample(), 60).square().mean().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+
+
+def test_dac_is_as_large_as_the_outside_implementation() -> None:
+    """transformers' DacModel, whose defaults are the published 44.1 kHz model: 76.6 M."""
+    transformers = pytest.importorskip("transformers")
+    with torch.device("meta"):
+        published = transformers.DacModel(transformers.DacConfig())
+        ours = OobleckAutoencoder(
+            1024, 1, 64, (2, 4, 8, 16), (2, 4, 8, 8), decoder_width=96, two_snakes=False,
+            bounded=True, bottleneck=RVQ,
+        )  # fmt: skip
+    for mine, theirs in (
+        (ours.encoder, published.encoder), (ours.decoder, published.decoder),
+        (ours.bottleneck, published.quantizer),
+    ):  # fmt: skip
+        # Weight norm stores a gain for each output channel beside the weight: transformers counts
+        # without it.
+        gains = sum(p.numel() for name, p in mine.named_parameters() if "original0" in name)
+        assert parameters(mine) - gains == parameters(theirs)
+    assert parameters(published) == 76_620_777

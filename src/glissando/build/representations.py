@@ -28,13 +28,21 @@ def representation(cfg: DictConfig) -> Representation:
     return made
 
 
-def latent_audio(autoencoder: str, sample_rate: int, audio_channels: int) -> Autoencoder:
-    """``representation=latent_audio``: a trained autoencoder, fit for such audio."""
-    made = trained(autoencoder)
+_OF_MAPS = "model=vae representation=latent_mel"
+
+
+def latent_audio(
+    autoencoder: str, sample_rate: int, audio_channels: int, command: str = "model=vae"
+) -> Autoencoder:
+    """``representation=latent_audio``: a trained autoencoder, fit for such audio.
+
+    ``command`` is how one is trained, for the error where there is none.
+    """
+    made = trained(autoencoder, command)
     if not made.measured:
         raise UserError(
             "the autoencoder has no latent statistics: its training never reached a validation; "
-            "train it on (python train.py model=vae ckpt=…)"
+            f"train it on (python train.py {command} ckpt=…)"
         )
     _same("data.sample_rate", sample_rate, made.sample_rate)
     _same("data.channels", audio_channels, made.audio_channels)
@@ -49,23 +57,19 @@ def latent_map(
     What else stands in the yaml is for training one. Raises UserError where it was trained on
     another ``inner``.
     """
-    made = latent_audio(autoencoder, sample_rate, audio_channels)
+    made = latent_audio(autoencoder, sample_rate, audio_channels, _OF_MAPS)
     own = instantiate({**inner, "sample_rate": sample_rate, "audio_channels": audio_channels})
     if own.fingerprint() != made.inner.fingerprint():
-        trained_on = {**made.inner.settings, "hop": made.inner.hop}
-        wanted = {**own.settings, "hop": own.hop}
+        before, now = ({**each.settings, "hop": each.hop} for each in (made.inner, own))
         flags = [
             f"representation.inner.{name}={'null' if value is None else value}"
-            for name, value in trained_on.items()
-            if name in wanted and wanted[name] != value
+            for name, value in before.items()
+            if before.keys() == now.keys() and now[name] != value
         ]
         raise UserError(
-            f"representation.autoencoder={autoencoder} was trained on another "
-            f"representation.inner: set {' '.join(flags)}, or train one on this (python train.py "
-            "model=vae representation=latent_mel)"
-            if flags
-            else f"representation.autoencoder={autoencoder} codes no such maps: name another, or "
-            "train one (python train.py model=vae representation=latent_mel)"
+            f"representation.autoencoder={autoencoder} was trained on another inner: set "
+            f"{' '.join(flags) or 'representation=latent_audio'}, or train one on this (python "
+            f"train.py {_OF_MAPS})"
         )
     own.latent_mean.copy_(made.inner.latent_mean)
     own.latent_std.copy_(made.inner.latent_std)
@@ -123,12 +127,12 @@ def spectrogram(
     })  # fmt: skip
 
 
-def trained(autoencoder: str) -> Autoencoder:
-    """The autoencoder of a shipped model, a run or a file."""
+def trained(autoencoder: str, command: str = "model=vae") -> Autoencoder:
+    """The autoencoder of a shipped model, a run or a file; ``command`` is how one is trained."""
     try:
         stored = read(locate(autoencoder, pretrained_dir(), flag="representation.autoencoder"))
     except UserError as error:
-        raise UserError(f"{error} (train one: python train.py model=vae)") from None
+        raise UserError(f"{error} (train one: python train.py {command})") from None
     if stored.kind != "autoencoder":
         raise UserError(f"representation.autoencoder={autoencoder} is a {stored.kind} checkpoint")
     return _loaded(stored, "representation.")

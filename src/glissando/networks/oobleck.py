@@ -26,11 +26,11 @@ def _conv(inputs: int, outputs: int, kernel: int, **options) -> nn.Module:
 class ResidualUnit(nn.Sequential):
     """x + conv1(snake(conv7_dilated(snake(x)))), (B, C, T) -> (B, C, T)."""
 
-    def __init__(self, channels: int, dilation: int) -> None:
+    def __init__(self, channels: int, dilation: int, two: bool) -> None:
         super().__init__(
-            Snake(channels),
+            Snake(channels, two),
             _conv(channels, channels, 7, dilation=dilation, padding=3 * dilation),
-            Snake(channels),
+            Snake(channels, two),
             _conv(channels, channels, 1),
         )
 
@@ -38,8 +38,8 @@ class ResidualUnit(nn.Sequential):
         return x + super().forward(x)
 
 
-def _residuals(channels: int) -> list[nn.Module]:
-    return [ResidualUnit(channels, dilation) for dilation in (1, 3, 9)]
+def _residuals(channels: int, two: bool) -> list[nn.Module]:
+    return [ResidualUnit(channels, dilation, two) for dilation in (1, 3, 9)]
 
 
 class OobleckAutoencoder(AudioAutoencoder):
@@ -51,6 +51,9 @@ class OobleckAutoencoder(AudioAutoencoder):
         width: channels after the first convolution.
         multiples: width of each stage as a multiple of ``width``.
         strides: downsampling of each stage (>= 2); hop is their product.
+        decoder_width: that of the decoder; None: ``width``.
+        two_snakes: whether snakes learn two parameters a channel; DAC's learn one.
+        bounded: whether the waveform is a tanh, of a convolution with a bias, as DAC's is.
         bottleneck: latent channels -> bottleneck.
     """
 
@@ -61,27 +64,36 @@ class OobleckAutoencoder(AudioAutoencoder):
         width: int = 128,
         multiples: Sequence[int] = (1, 2, 4, 8, 16),
         strides: Sequence[int] = (2, 4, 4, 8, 8),
+        decoder_width: int | None = None,
+        two_snakes: bool = True,
+        bounded: bool = False,
         bottleneck: Callable[[int], Bottleneck] = KL,
     ) -> None:
         super().__init__(channels, audio_channels, math.prod(strides), bottleneck(channels))
-        widths = [width, *(width * multiple for multiple in multiples)]
+        widths, wide = (
+            [first, *(first * multiple for multiple in multiples)]
+            for first in (width, decoder_width or width)
+        )
         down: list[nn.Module] = [_conv(audio_channels, widths[0], 7, padding=3)]
-        up: list[nn.Module] = [_conv(channels, widths[-1], 7, padding=3)]
+        up: list[nn.Module] = [_conv(channels, wide[-1], 7, padding=3)]
         for inner, outer, stride in zip(widths[:-1], widths[1:], strides, strict=True):
             halo = math.ceil(stride / 2)
-            down += _residuals(inner)
-            down += [Snake(inner), _conv(inner, outer, 2 * stride, stride=stride, padding=halo)]
-        for outer, inner, stride in zip(
-            widths[:0:-1], widths[-2::-1], reversed(strides), strict=True
-        ):
+            down += _residuals(inner, two_snakes)
+            down += [Snake(inner, two_snakes)]
+            down += [_conv(inner, outer, 2 * stride, stride=stride, padding=halo)]
+        for outer, inner, stride in zip(wide[:0:-1], wide[-2::-1], reversed(strides), strict=True):
             halo = math.ceil(stride / 2)
             # output_padding makes odd strides exact too; for even ones it is 0, as published.
             transposed = nn.ConvTranspose1d(
                 outer, inner, 2 * stride, stride, padding=halo, output_padding=stride % 2
             )
-            up += [Snake(outer), weight_norm(transposed), *_residuals(inner)]
-        down += [Snake(widths[-1]), _conv(widths[-1], self.bottleneck.inputs, 3, padding=1)]
-        up += [Snake(widths[0]), _conv(widths[0], audio_channels, 7, padding=3, bias=False)]
+            up += [Snake(outer, two_snakes), weight_norm(transposed)]
+            up += _residuals(inner, two_snakes)
+        down += [Snake(widths[-1], two_snakes)]
+        down += [_conv(widths[-1], self.bottleneck.inputs, 3, padding=1)]
+        up += [Snake(wide[0], two_snakes)]
+        up += [_conv(wide[0], audio_channels, 7, padding=3, bias=bounded)]
+        up += [nn.Tanh()] if bounded else []
         self.encoder, self.decoder = nn.Sequential(*down), nn.Sequential(*up)
 
     def frames(self, length: int) -> int:

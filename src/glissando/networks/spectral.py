@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,13 +20,7 @@ from glissando.networks.bottlenecks.base import Bottleneck
 from glissando.networks.bottlenecks.kl import KL
 from glissando.networks.convnext import Backbone
 from glissando.networks.mdct import MDCT
-
-
-def _full_precision(tensor: Tensor) -> AbstractContextManager[Any]:
-    """The linear codec carries the waveform: bf16 would cap it near 45 dB for a gain of nothing."""
-    if tensor.is_meta:  # where operations are counted; it has no autocast to turn off
-        return nullcontext()
-    return torch.autocast(tensor.device.type, enabled=False)
+from glissando.networks.precision import full_precision
 
 
 class SpectralAutoencoder(AudioAutoencoder):
@@ -87,7 +79,8 @@ class SpectralAutoencoder(AudioAutoencoder):
         return (frames - 1) * self.hop
 
     def raw(self, wave: Tensor) -> Tensor:
-        with _full_precision(wave):
+        # The linear codec carries the waveform: bf16 would cap it near 45 dB for a gain of nothing.
+        with full_precision(wave):
             scaled = self.mdct(wave.float()).flatten(1, 2) / self.band_std
             linear = self.analysis(scaled.mT).mT
         magnitude = scaled.abs()
@@ -104,7 +97,7 @@ class SpectralAutoencoder(AudioAutoencoder):
         # exp(level) * sin(phase) spans the dynamic range of partials (as Vocos' head does) and is
         # zero at the start with a gradient.
         added = level.clamp(max=4).exp() * phase.sin()
-        with _full_precision(z):
+        with full_precision(z):
             spectrum = self.band_std * (self.synthesis(z.float().mT).mT * (1 + gain) + added)
             spectrum = spectrum.unflatten(1, (self.audio_channels, self.hop))
             return self.mdct.inverse(spectrum, length)
@@ -117,7 +110,9 @@ class SpectralAutoencoder(AudioAutoencoder):
         """
         covariance, count = 0.0, 0
         for wave in maps:
-            frames = self.mdct(wave.squeeze(2).to(self.band_std)).flatten(1, 2).mT.flatten(0, 1).double()
+            frames = (
+                self.mdct(wave.squeeze(2).to(self.band_std)).flatten(1, 2).mT.flatten(0, 1).double()
+            )
             covariance = covariance + frames.mT @ frames
             count += len(frames)
         if count < len(self.band_std):

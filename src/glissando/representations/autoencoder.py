@@ -83,7 +83,7 @@ class Autoencoder(Representation):
         self.network.warm_start(self.map_of(wave) for wave in waves)
 
     def fingerprint(self) -> str:
-        """A short hash of the weights and of what is inside: what cached latents are filed under."""
+        """A short hash of weights and ``inner``: what cached latents are filed under."""
         own = {
             name.removeprefix("network."): tensor
             for name, tensor in self.state_dict().items()

@@ -137,4 +137,6 @@ class Representation(nn.Module, ABC):
 def sums(z: Tensor) -> Tensor:
     """(B, C, F, T) -> per channel the sum, that of squares and the number of values: (3C,)."""
     flat = z.double().transpose(0, 1).flatten(1)
-    return torch.cat([flat.sum(1), flat.square().sum(1), torch.full_like(flat[:, 0], flat.shape[1])])
+    return torch.cat(
+        [flat.sum(1), flat.square().sum(1), torch.full_like(flat[:, 0], flat.shape[1])]
+    )

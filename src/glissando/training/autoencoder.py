@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from glissando.datasets.base import Batch
+from glissando.metrics.codebooks import counts, kilobits, perplexity
 from glissando.metrics.reconstruction import si_sdr, snr
 from glissando.representations.autoencoder import Autoencoder
 from glissando.representations.base import sums
@@ -49,6 +50,7 @@ class AutoencoderModule(AdversarialModule):
         self.representation = representation
         self.penalties = {"kl": kl, "commitment": commitment, "codebook": codebook}
         self._sums: list[Tensor] = []
+        self._used: list[Tensor] = []
 
     def warm_start(self, waves: Iterable[Tensor]) -> None:
         """Sets in closed form what data can set; called before a fresh run only."""
@@ -66,11 +68,12 @@ class AutoencoderModule(AdversarialModule):
         self.update(real, made, loss, {**terms, **penalties}, batch_idx)
 
     def _weighted(self, penalties: dict[str, Tensor]) -> Tensor:
-        return torch.stack([self.penalties[name] * each for name, each in penalties.items()]).sum()
+        weighted = [self.penalties[name] * each for name, each in penalties.items()]
+        return torch.stack(weighted).sum() if weighted else torch.zeros((), device=self.device)
 
     def on_validation_epoch_start(self) -> None:
         super().on_validation_epoch_start()
-        self._sums = []
+        self._sums, self._used = [], []
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         wave, representation = waveform(batch), self.representation
@@ -90,11 +93,24 @@ class AutoencoderModule(AdversarialModule):
         # The bottleneck's own spread belongs to the variance that diffusion would see if sampled;
         # cached latents are means, so the statistics are of means.
         self._sums.append(sums(coded.mean))
+        if coded.codes is not None:
+            self._used.append(counts(coded.codes, representation.network.bottleneck.books))
 
     def on_validation_epoch_end(self) -> None:
         if not self._sums:
             return
-        total = torch.stack(self._sums).sum(0)
-        total = self.trainer.strategy.reduce(total, reduce_op="sum")
+        representation = self.representation
+        representation.measure(*self._total(self._sums).split(representation.channels))
+        if self._used:
+            used = perplexity(self._total(self._used))
+            rate = representation.sample_rate / representation.hop * representation.freqs
+            self.log_dict({
+                "val/perplexity": used.mean(), "val/perplexity_least": used.min(),
+                "val/kbit_s": kilobits(representation.network.bottleneck.books, rate),
+            })  # fmt: skip
+
+    def _total(self, parts: list[Tensor]) -> Tensor:
+        """The sum over all batches and processes."""
+        total = self.trainer.strategy.reduce(torch.stack(parts).sum(0), reduce_op="sum")
         assert isinstance(total, Tensor)
-        self.representation.measure(*total.split(self.representation.channels))
+        return total
