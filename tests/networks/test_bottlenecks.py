@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import Any
 
 import pytest
 import torch
@@ -67,6 +68,7 @@ def test_fsq_rounds_to_the_nearest_level_and_passes_the_gradient() -> None:
 def brute_force(form: RVQ, vector: torch.Tensor) -> tuple[list[int], torch.Tensor, list[float]]:
     """Codes, latent and commitment of one vector (C,), entry by entry."""
     residual, latent, codes, costs = vector, torch.zeros_like(vector), [], []
+    book: Any
     for book in form.parts:
         inside = book.inward(residual)
         angles = [float(F.cosine_similarity(inside, entry, dim=0)) for entry in book.entries.weight]
@@ -102,7 +104,8 @@ def test_rvq_gradients_go_where_they_should() -> None:
     torch.manual_seed(0)
     form, raw = RVQ(4, count=2, size=5, width=2, dropout=0), torch.randn(3, 4, 6)
     raw.requires_grad_()
-    entries = [book.entries.weight for book in form.parts]
+    books: Any = form.parts
+    entries = [book.entries.weight for book in books]
     commitment, codebook = form(raw).penalties().values()
     pulls = [
         torch.autograd.grad(loss, entries, retain_graph=True) for loss in (commitment, codebook)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ def test_computes_what_the_published_model_computes() -> None:
     from diffusers.models.autoencoders.autoencoder_oobleck import AutoencoderOobleck
 
     torch.manual_seed(0)
-    published = AutoencoderOobleck(
+    published: Any = AutoencoderOobleck(
         encoder_hidden_size=32, downsampling_ratios=[2, 4, 8, 8], channel_multiples=[1, 2, 4, 8],
         decoder_channels=32, decoder_input_channels=16, audio_channels=2,
     )  # fmt: skip
@@ -34,7 +35,7 @@ def test_computes_what_the_published_model_computes() -> None:
     wave = torch.randn(1, 2, 512 * 5)
     with torch.no_grad():
         expected = published.encode(wave).latent_dist
-        posterior = ours.encode(wave)
+        posterior: Any = ours.encode(wave)
         decoded = published.decode(expected.mean).sample
         torch.testing.assert_close(posterior.mean, expected.mean, atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(posterior.std, expected.std, atol=1e-4, rtol=1e-4)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -39,7 +41,7 @@ def test_starts_as_the_pca_codec(audio_channels: int) -> None:
     projected = torch.from_numpy(frames @ leading @ leading.T).mT.float()
     expected = net.mdct.inverse(projected.unflatten(1, (audio_channels, HOP)), 400)
 
-    posterior = net.encode(waves)
+    posterior: Any = net.encode(waves)
     torch.testing.assert_close(net.decode(posterior.mean, 400), expected, atol=1e-5, rtol=0)
     # Whitened: each latent has mean square 1 over the data, and they are uncorrelated.
     z = posterior.mean.mT.flatten(0, 1)
@@ -57,7 +59,7 @@ def test_all_components_lose_nothing() -> None:
 @pytest.mark.parametrize("length", [1, 7, 8, 100, 101])
 def test_any_length(length: int) -> None:
     net = network(audio_channels=2)
-    posterior = net.encode(torch.randn(3, 2, length))
+    posterior: Any = net.encode(torch.randn(3, 2, length))
     assert posterior.mean.shape == (3, 6, net.frames(length))
     assert net.decode(posterior.mean, length).shape == (3, 2, length)
 
@@ -68,7 +70,7 @@ def test_silence_has_finite_gradients(silent: str) -> None:
     waves = torch.zeros(4, 1, 400) if silent == "latent" else coloured(4, 1, 400)
     net.warm_start([waves[:, :, None]])
     wave = torch.zeros(2, 1, 64, requires_grad=True)
-    posterior = net.encode(wave)
+    posterior: Any = net.encode(wave)
     (net.decode(posterior.sample(), 64).square().mean() + posterior.kl()).backward()
     for name, parameter in [*net.named_parameters(), ("wave", wave)]:
         assert parameter.grad is not None, name
