@@ -127,7 +127,8 @@ class MapAutoencoder(MapCodec):
             len(pair) != 2 or min(pair) < 1 for pair in factors
         ):
             raise UserError(
-                f"model.factors={[list(pair) for pair in factors]} must be a pair [ff, ft] of "
+                f"representation.network.factors={[list(pair) for pair in factors]} must be a "
+                "pair [ff, ft] of "
                 f"whole numbers from 1 on for each level but the first: {len(multiples) - 1}"
             )
         pairs: list[Pair] = [(int(pair[0]), int(pair[1])) for pair in factors]
