@@ -69,5 +69,6 @@ def test_sizes_are_exact(factors: tuple[tuple[int, int], ...], size: tuple[int, 
 
 
 def test_factors_that_do_not_fit_the_levels_are_refused() -> None:
-    with pytest.raises(UserError, match=r"representation\.network\.factors=\[\[2, 2\]\] must be a pair .*: 2$"):
+    line = r"representation\.network\.factors=\[\[2, 2\]\] must be a pair .*: 2$"
+    with pytest.raises(UserError, match=line):
         MapAutoencoder(factors=((2, 2),))
