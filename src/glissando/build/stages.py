@@ -135,7 +135,7 @@ def diffusion(cfg: DictConfig) -> Run:
 
     def prepare() -> None:
         root = prepared(cfg)
-        latents = encoded(root, representation)
+        latents = encoded(root, representation, parts.conditioners.controls)
         measure(representation, latents)
         clips.root = str(latents)
         attributes = list(clip_attributes(latents))

@@ -36,6 +36,7 @@ PATHS = frozenset(
         "prompt_file",
         "init_audio",
         "extend",
+        "control",
         "data.root",
         "data.soundfont",
         "prepare.shards",
