@@ -114,6 +114,7 @@ def diffusion(cfg: DictConfig) -> Run:
     from glissando.networks.summary import network_summary
     from glissando.study.matching import match
     from glissando.training.diffusion import DiffusionModule
+    from glissando.training.mixup import BeatMixup
 
     _probability("diffusion.dropout", cfg.diffusion.dropout)
     representation = representation_of(cfg)
@@ -128,6 +129,7 @@ def diffusion(cfg: DictConfig) -> Run:
         instantiate(cfg.schedule),
         dropout=cfg.diffusion.dropout,
         dropout_alone=_dropout_alone(cfg, parts.conditioners),
+        mixup=BeatMixup(**plain(cfg.diffusion.mixup)),
     )
     clips = clips_of(cfg)
     facts: dict[str, Any] = {}
