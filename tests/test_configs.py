@@ -28,7 +28,7 @@ from glissando.build.vocoders import spectrum_recipe
 from glissando.checkpoints.instantiate import instantiate
 from glissando.cli.check import check
 from glissando.cli.conf import config_dir
-from glissando.condition import Condition, Entry, Vector
+from glissando.condition import Condition, Entry, Local, Vector
 from glissando.diffusion.oracle import GaussianMixture
 from glissando.diffusion.path import Path as NoisePath
 from glissando.ditto.base import Target
@@ -301,8 +301,15 @@ def test_any_number_category_and_curve_can_be_a_condition_from_the_command_line(
 
 
 @each("conditioner")
-def test_a_conditioner_with_the_default_mechanisms(option: str) -> None:
-    trains(build(f"conditioner={option}"))
+def test_a_conditioner_with_the_mechanisms_that_read_it(option: str) -> None:
+    """The default ones, and channels for what is aligned with time."""
+    try:
+        parts = build(f"conditioner={option}")
+    except UserError as error:
+        assert str(error).startswith("nobody reads ['")  # noqa: PT017
+        parts = build(f"conditioner={option}", "conditioning=[adaln_zero,channel_concat]")
+        assert any(entry.kind is Local for entry in parts.conditioners.sizes.values())
+    trains(parts)
 
 
 @each("text_encoder")

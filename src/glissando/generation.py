@@ -228,6 +228,27 @@ class Generator:
         make = change.frames(self.representation.hop, start.shape[-1])
         return inpaint(denoise, model.denoiser.path, start, make)
 
+    def follow(self, wave: Tensor, names: Sequence[str] | None = None) -> dict[str, Tensor]:
+        """The attributes with which a clip follows a sound: ``generate(…, attributes=…)``.
+
+        Args:
+            wave: (A, L) at the representation's rate. Clips longer than it are free after its end.
+            names: in what, such as ["melody"]; by default in all that the model can.
+
+        Raises UserError for what this model cannot follow.
+        """
+        controls = self.conditioners.controls
+        if not controls:
+            raise UserError(
+                "control= has no effect on this model: train one with conditioner=controls "
+                "conditioning=[adaln_zero,channel_concat]"
+            )
+        names = list(controls) if names is None else names
+        if isinstance(names, str) or not names or set(names) - set(controls):
+            raise UserError(f"follow={names} must be a list of some of {list(controls)}")
+        rate = self.representation.sample_rate
+        return {name: controls[name](wave, rate) for name in names}
+
     def condition(
         self, prompts: Sequence[str], length: int, attributes: Mapping[str, Any]
     ) -> Condition:

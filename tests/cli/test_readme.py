@@ -119,7 +119,7 @@ def test_a_flag_that_an_error_names_exists() -> None:
                 known |= set(leaves(compose(root, more)))
         for more in (["model=vae", "text_encoder=t5"], ["model=unet"],
                      ["conditioning=channel_concat"], ["representation=mel"],
-                     ["representation=complex_stft"]):  # fmt: skip
+                     ["representation=complex_stft"], ["conditioner=controls"]):  # fmt: skip
             known |= set(leaves(compose("train", more)))
         known |= set(leaves(compose("sample", ["guidance=autoguidance"])))
     flags = set(flags_of_messages())

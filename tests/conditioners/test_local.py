@@ -90,3 +90,37 @@ def test_what_is_not_an_array_is_refused():
         _make(10, 10)([{"melody": "do re mi"}])
     with pytest.raises(UserError, match="rate"):
         LocalConditioner("melody", 1, 0)
+
+
+def test_centre_scale_and_where_it_is_known():
+    conditioner = _make(10, 10, dim=1, center=-30.0, scale=20.0, known=True)
+    assert conditioner.sizes["melody"].dim == 2
+    value = conditioner([{"melody": [-30.0, 10.0]}, {}], 4)["melody"].value[:, :, 0]
+    assert value[0].tolist() == [[0, 2, 0, 0], [1, 1, 0, 0]]
+    assert not value[1].any()
+
+
+def test_part_of_a_curve_is_hidden_in_training_alone():
+    conditioner = _make(10, 10, dim=1, known=True, mask=0.5)
+    rows = [{"melody": torch.ones(50)}] * 400
+    torch.manual_seed(0)
+    value = conditioner(rows, 50)["melody"].value[:, :, 0]
+    assert torch.equal(value[:, 0], value[:, 1])
+    hidden = 1 - value[:, 1]
+    some = hidden.sum(1) > 0
+    assert abs(some.float().mean() - 0.5) < 0.08  # 3.2 standard errors
+    share = hidden[some].mean(1)
+    assert share.min() >= 0.09
+    assert share.max() <= 0.91
+    assert abs(share.mean() - 0.5) < 0.06
+    assert (hidden.diff(dim=1).abs().sum(1) <= 2).all()  # one stretch
+    assert 0 < hidden[some][:, 0].mean() < 0.2 < hidden[some][:, 25].mean() < 0.9
+    torch.manual_seed(0)
+    assert torch.equal(conditioner(rows, 50)["melody"].value[:, :, 0], value)
+    assert conditioner.eval()(rows, 50)["melody"].value.all()
+
+
+@pytest.mark.parametrize(("option", "value"), [("mask", 1.5), ("scale", 0)])
+def test_a_wrong_option_is_refused(option, value):
+    with pytest.raises(UserError, match=rf"conditioner\.melody\.{option}={value} must be"):
+        _make(10, 10, **{option: value})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from glissando.build.config import plain, whole_number
 from glissando.checkpoints.instantiate import instantiate
+from glissando.controls import Control
 from glissando.datasets.shards import Shard, fingerprint, read_dataset, shard_paths
 from glissando.errors import UserError
 from glissando.representations.base import Representation
@@ -55,13 +56,20 @@ def _resumable() -> Iterator[None]:
         raise KeyboardInterrupt(left) from None
 
 
-def encoded(root: Path, representation: Representation) -> Path:
-    """The latents of a prepared dataset under one representation, encoded now if missing."""
+def encoded(
+    root: Path, representation: Representation, controls: Mapping[str, Control] | None = None
+) -> Path:
+    """The latents of a prepared dataset under one representation, encoded now if missing.
+
+    Beside them lies what ``controls`` compute of the audio, in a folder of its own for each choice.
+    """
     from glissando.datasets.latents import encode_dataset
 
     facts = read_dataset(root)
     mark = representation.fingerprint()
-    out = Path("data/latents") / f"{root.name}-{mark}"
+    settings = {name: control.settings() for name, control in (controls or {}).items()}
+    curves = fingerprint(settings)[:8] if settings else ""
+    out = Path("data/latents") / "-".join(filter(None, [root.name, mark, curves]))
     if not _encoded_from(out, facts["fingerprint"]):
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         representation.eval().to(device)
@@ -72,8 +80,9 @@ def encoded(root: Path, representation: Representation) -> Path:
 
         with _resumable():
             encode_dataset(
-                root, out, encode, representation=mark, hop=representation.hop, overwrite=True
-            )
+                root, out, encode, representation=mark, hop=representation.hop, overwrite=True,
+                curves=controls, curves_mark=curves,
+            )  # fmt: skip
         representation.cpu()
     return out
 

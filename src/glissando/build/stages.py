@@ -115,6 +115,7 @@ def diffusion(cfg: DictConfig) -> Run:
     from glissando.networks.summary import network_summary
     from glissando.study.matching import match
     from glissando.training.diffusion import DiffusionModule
+    from glissando.training.mixup import BeatMixup
 
     _probability("diffusion.dropout", cfg.diffusion.dropout)
     representation = representation_of(cfg)
@@ -129,6 +130,7 @@ def diffusion(cfg: DictConfig) -> Run:
         instantiate(cfg.schedule),
         dropout=cfg.diffusion.dropout,
         dropout_alone=_dropout_alone(cfg, parts.conditioners),
+        mixup=BeatMixup(**plain(cfg.diffusion.mixup)),
     )
     clips = clips_of(cfg)
     facts: dict[str, Any] = {}
@@ -136,7 +138,7 @@ def diffusion(cfg: DictConfig) -> Run:
 
     def prepare() -> None:
         root = prepared(cfg)
-        latents = encoded(root, representation)
+        latents = encoded(root, representation, parts.conditioners.controls)
         measure(representation, latents)
         clips.root = str(latents)
         attributes = list(clip_attributes(latents))

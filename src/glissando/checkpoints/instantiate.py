@@ -10,7 +10,7 @@ from glissando.errors import UserError
 ROOMS = (
     "glissando.networks", "glissando.representations", "glissando.conditioning",
     "glissando.conditioners", "glissando.text_encoders", "glissando.diffusion",
-    "glissando.vocoders",
+    "glissando.vocoders", "glissando.controls",
 )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from glissando.progress import say
 def encode(cfg: DictConfig) -> None:
     """Encodes the dataset that ``cfg`` asks for and says where the latents are."""
     from glissando.build import encoded, prepared, representation
+    from glissando.checkpoints.instantiate import instantiate
 
-    made = representation(cfg)
-    say(f"encoded: {encoded(prepared(cfg, overwrite=cfg.overwrite), made)}")
+    made, controls = representation(cfg), instantiate(cfg.conditioner).controls
+    say(f"encoded: {encoded(prepared(cfg, overwrite=cfg.overwrite), made, controls)}")

@@ -37,6 +37,7 @@ PATHS = frozenset(
         "init_audio",
         "extend",
         "cascade",
+        "control",
         "data.root",
         "data.soundfont",
         "prepare.shards",

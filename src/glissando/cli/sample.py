@@ -38,6 +38,12 @@ def sample(cfg: DictConfig) -> None:
     form = model.representation
     rate, _ = widen.check(form.sample_rate, form.audio_channels)
     init = _sound(cfg.init_audio or cfg.extend, model)
+    followed = _sound(cfg.control, model)
+    attributes, seconds = settings["attributes"], cfg.seconds
+    if followed is not None:
+        attributes = {**model.follow(followed, settings["follow"]), **attributes}
+        if seconds is None and init is None:
+            seconds = followed.shape[-1] / model.representation.sample_rate
     folder = _folder(cfg.out or HydraConfig.get().runtime.output_dir)
     every = [prompt for prompt in prompts for _ in range(cfg.n)]
     each = sampler.steps + (target.work(sampler.steps) if target else 0)
@@ -47,8 +53,8 @@ def sample(cfg: DictConfig) -> None:
 
     with Bar(f"sampling {len(every)} clips", each * len(every)) as bar:
         clips = model.generate(
-            every, cfg.seconds, cfg.seed, sampler, guidance, cfg.negative_prompt, cfg.batch_size,
-            settings["attributes"], init, strength,
+            every, seconds, cfg.seed, sampler, guidance, cfg.negative_prompt, cfg.batch_size,
+            attributes, init, strength,
             lambda done, _: bar.update(done, facts=reached), make, target,
         )  # fmt: skip
     recipe = _recipe({**settings, "strength": strength}, model)
@@ -82,6 +88,8 @@ def edit_of(settings: dict[Any, Any]) -> tuple[list[tuple[float, float]] | None,
     """
     given = {name for name in ("init_audio", "inpaint", "extend") if settings[name] is not None}
     strength = settings["strength"]
+    if settings["follow"] is not None and settings["control"] is None:
+        raise UserError("follow= needs control=, the sound that is followed")
     if given >= {"init_audio", "extend"}:
         raise UserError("give init_audio= or extend=, not both")
     if "inpaint" in given and "init_audio" not in given:
@@ -170,6 +178,7 @@ def _recipe(settings: dict[Any, Any], model: Generator) -> dict[str, Any]:
 
     kept = (
         "sampler", "guidance", "attributes", "init_audio", "inpaint", "extend", "ditto", "cascade",
+        "control", "follow",
     )  # fmt: skip
     recipe = {name: settings[name] for name in kept if settings[name]}
     if settings["init_audio"] is not None:

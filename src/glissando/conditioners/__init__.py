@@ -6,6 +6,7 @@ A new conditioner is one class with ``parse``, ``embed`` and ``absent`` (see ``b
 from glissando.conditioners.base import Attributes, Conditioner
 from glissando.conditioners.category import CategoryConditioner
 from glissando.conditioners.compose import Conditioners
+from glissando.conditioners.control import ControlConditioner
 from glissando.conditioners.local import LocalConditioner
 from glissando.conditioners.number import NumberConditioner
 from glissando.conditioners.text import TextConditioner
@@ -15,6 +16,7 @@ __all__ = [
     "CategoryConditioner",
     "Conditioner",
     "Conditioners",
+    "ControlConditioner",
     "LocalConditioner",
     "NumberConditioner",
     "TextConditioner",

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from glissando.condition import Condition, Sizes
 from glissando.conditioners.base import Attributes, Conditioner, device_of
+from glissando.conditioners.control import ControlConditioner
+from glissando.controls import Control
 
 
 class Conditioners(nn.Module):
@@ -134,6 +136,15 @@ class Conditioners(nn.Module):
         for part in self._each():
             part.align(latent_rate)
         return self
+
+    @property
+    def controls(self) -> dict[str, Control]:
+        """By attribute: the curves that are computed from a clip's audio."""
+        return {
+            part.attribute: part.control
+            for part in self._each()
+            if isinstance(part, ControlConditioner)
+        }
 
     def _each(self) -> list[Conditioner]:
         return [part for part in self.parts.values() if isinstance(part, Conditioner)]

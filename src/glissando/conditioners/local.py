@@ -34,6 +34,12 @@ class LocalConditioner(Conditioner):
         rate: columns a second.
         attribute: key in a clip's attributes; ``name`` by default.
         unconditional: ``zero`` (default), ``learned`` or ``kept``.
+        center, scale: the entry is (curve - center) / scale, which should be of size 1.
+        known: one more feature, 1 where the curve is given and 0 where it is not: a curve that is
+            zero is then another thing than none.
+        mask: probability that, in training, a clip's curve is not given over a stretch of time, so
+            that part of a curve can be asked for (Music ControlNet). The stretch is 10 to 90 % of
+            the clip, uniformly, anywhere in it.
     """
 
     def __init__(
@@ -43,18 +49,27 @@ class LocalConditioner(Conditioner):
         rate: float,
         attribute: str | None = None,
         unconditional: Literal["zero", "learned", "kept"] = "zero",
+        center: float = 0.0,
+        scale: float = 1.0,
+        known: bool = False,
+        mask: float = 0.0,
     ) -> None:
         super().__init__(attribute or name, unconditional)
         if rate <= 0:
             raise UserError(f"conditioner.{name}.rate={rate} must be above 0 (columns a second)")
+        if not scale > 0:
+            raise UserError(f"conditioner.{name}.scale={scale} must be above 0")
+        if not 0 <= mask <= 1:
+            raise UserError(f"conditioner.{name}.mask={mask} must be between 0 and 1")
         self.name, self.dim, self.rate = name, dim, float(rate)
+        self.center, self.scale, self.known, self.mask = center, scale, known, mask
         self.latent_rate: float | None = None
-        absent_value(unconditional, dim, self, "absent_vector")
+        absent_value(unconditional, dim + known, self, "absent_vector")
         self.absent_vector: Tensor
 
     @property
     def sizes(self) -> Sizes:
-        return {self.name: Size(Local, self.dim)}
+        return {self.name: Size(Local, self.dim + self.known)}
 
     def align(self, latent_rate: float) -> None:
         self.latent_rate = latent_rate
@@ -89,8 +104,21 @@ class LocalConditioner(Conditioner):
         rows = []
         for curve in values:
             mean, covered = frame_means(curve.columns, step, frames, curve.first)
-            rows.append(torch.where(covered.to(absent.device), mean.to(absent), absent[:, None]))
+            row = (mean - self.center) / self.scale
+            if self.known:
+                row = torch.cat([row, torch.ones_like(row[:1])])
+            if self.training:
+                covered &= ~self._hidden(frames)
+            rows.append(torch.where(covered.to(absent.device), row.to(absent), absent[:, None]))
         return Condition({self.name: Local(torch.stack(rows).unsqueeze(2))})
+
+    def _hidden(self, frames: int) -> Tensor:
+        """(frames,) True where the curve of this clip is not told."""
+        hides, share, place = torch.rand(3).tolist()
+        length = round((0.1 + 0.8 * share) * frames) if hides < self.mask else 0
+        first = int(place * (frames - length + 1))
+        time = torch.arange(frames)
+        return (time >= first) & (time < first + length)
 
     def absent(self, n: int, frames: int = 1) -> Condition:
         value = self.absent_vector.view(1, -1, 1, 1).expand(n, -1, 1, frames)

@@ -34,7 +34,10 @@ from glissando.errors import UserError
 from glissando.progress import ERR, Bar, note
 
 SUMS = "sums.json"
+CURVES = "npz"
+"""The member that holds what was computed of a clip's audio, float16 arrays by attribute."""
 Encode = Callable[[Tensor], Tensor]
+Curve = Callable[[Tensor, int], Tensor]
 
 
 def encode_dataset(
@@ -46,6 +49,8 @@ def encode_dataset(
     batch_size: int = 16,
     progress: bool = True,
     overwrite: bool = False,
+    curves: Mapping[str, Curve] | None = None,
+    curves_mark: str = "",
 ) -> dict[str, Any]:
     """Encode every sample of the audio dataset ``root`` into the latent dataset ``out``.
 
@@ -58,6 +63,9 @@ def encode_dataset(
         representation: a fingerprint of what ``encode`` computes (weights and settings).
         hop: audio samples per latent frame, at the dataset's sample rate.
         batch_size: most clips in one call.
+        curves: by attribute what is computed of each clip's wave (C, L) at its rate, (D, n), and
+            kept beside the latent; read, it is one of the clip's attributes.
+        curves_mark: a fingerprint of what ``curves`` compute.
 
     Returns the new ``dataset.json``; its ``kind`` is "latent" and it has ``hop``, ``latent``
     ([C', F]), ``representation`` and ``audio`` (the audio dataset's fingerprint). Raises UserError
@@ -71,7 +79,8 @@ def encode_dataset(
         "source": audio["source"],
         "samples_per_shard": audio["samples_per_shard"],
         "settings": {**audio["settings"], "representation": representation,
-                     "audio": audio["fingerprint"], "hop": hop},
+                     "audio": audio["fingerprint"], "hop": hop,
+                     **({"curves": curves_mark} if curves else {})},
     }  # fmt: skip
     mark = fingerprint(asked)
     plan = [
@@ -87,7 +96,7 @@ def encode_dataset(
             with Bar(f"encoding {root}", total, shown=progress, console=ERR) as bar:
                 for old, new in todo:
                     with whole_shard(new, mark) as writer:
-                        _encode_shard(Shard(old), writer, encode, batch_size, bar)
+                        _encode_shard(Shard(old), writer, encode, batch_size, bar, curves or {})
         shards = [(split, Shard(new)) for split, _, new in plan]
         latent = next((s.samples[0]["latent"] for _, s in shards if s.samples), None)
         if latent is None:
@@ -142,8 +151,9 @@ def _counted(root: Path, facts: Mapping[str, Any], progress: bool) -> dict[str, 
 
 
 def _encode_shard(
-    shard: Shard, writer: ShardWriter, encode: Encode, batch_size: int, bar: Bar
-) -> None:
+    shard: Shard, writer: ShardWriter, encode: Encode, batch_size: int, bar: Bar,
+    curves: Mapping[str, Curve],
+) -> None:  # fmt: skip
     for group in _equal_lengths(shard.samples, batch_size):
         waves = []
         kept = []
@@ -158,8 +168,10 @@ def _encode_shard(
             continue
         with torch.no_grad():
             latents = encode(torch.from_numpy(np.stack(waves))).float().cpu().numpy()
-        for sample, latent in zip(kept, latents, strict=True):
-            _write(shard, writer, sample, latent)
+        for sample, latent, wave in zip(kept, latents, waves, strict=True):
+            made = {name: curve(torch.from_numpy(wave), sample["rate"])
+                    for name, curve in curves.items()}  # fmt: skip
+            _write(shard, writer, sample, latent, made)
 
 
 def _whole(shard: Shard, sample: Mapping[str, Any]) -> np.ndarray:
@@ -168,8 +180,9 @@ def _whole(shard: Shard, sample: Mapping[str, Any]) -> np.ndarray:
 
 
 def _write(
-    shard: Shard, writer: ShardWriter, sample: Mapping[str, Any], latent: np.ndarray
-) -> None:
+    shard: Shard, writer: ShardWriter, sample: Mapping[str, Any], latent: np.ndarray,
+    curves: Mapping[str, Tensor],
+) -> None:  # fmt: skip
     """Add one latent (C, F, T); refused where float16 cannot hold it."""
     with np.errstate(over="ignore"):  # looked at below
         half = latent.astype(np.float16)
@@ -179,10 +192,18 @@ def _write(
     file = io.BytesIO()
     np.save(file, half)
     members = {"npy": file.getvalue()}
+    if curves:
+        members[CURVES] = _npz({name: curve.half().numpy() for name, curve in curves.items()})
     if "json" in sample["members"]:
         members["json"] = shard.member(sample, "json")
     facts = {name: sample[name] for name in ("frames", "rate", "channels")}
     writer.add(sample["key"], members, **facts, latent=list(half.shape[:2]), steps=half.shape[2])
+
+
+def _npz(arrays: Mapping[str, np.ndarray]) -> bytes:
+    file = io.BytesIO()
+    np.savez(file, allow_pickle=False, **arrays)
+    return file.getvalue()
 
 
 def _equal_lengths(

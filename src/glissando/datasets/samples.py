@@ -123,6 +123,8 @@ class AudioReader:
 class LatentReader:
     """Reads crops of cached latents: (C, F, T) float32 from ``<key>.npy`` (float16).
 
+    The arrays in ``<key>.npz``, whole, are attributes of the clip.
+
     ``frame_rate`` is sample_rate / hop, in Hz.
     """
 
@@ -135,7 +137,7 @@ class LatentReader:
             latent, attributes = self.cache[spot]
         else:
             latent = np.load(io.BytesIO(shard.member(sample, "npy")), allow_pickle=False)
-            attributes = attributes_of(shard, sample)
+            attributes = {**attributes_of(shard, sample), **_arrays(shard, sample)}
             if self.cache is not None:
                 self.cache[spot] = latent, attributes
         start, length = crop.cut(latent.shape[-1])
@@ -161,6 +163,13 @@ def attributes_of(shard: Shard, sample: Mapping[str, Any]) -> dict[str, Any]:
     if "txt" in sample["members"]:
         return {"caption": shard.member(sample, "txt").decode().strip()}
     return {}
+
+
+def _arrays(shard: Shard, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    if "npz" not in sample["members"]:
+        return {}
+    with np.load(io.BytesIO(shard.member(sample, "npz")), allow_pickle=False) as arrays:
+        return dict(arrays)
 
 
 def placed(attributes: Mapping[str, Any], offset: float) -> dict[str, Any]:

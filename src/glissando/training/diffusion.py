@@ -17,6 +17,7 @@ from glissando.diffusion.levels import Levels
 from glissando.generation import Generator
 from glissando.representations.base import Representation
 from glissando.training.demos import SampleDemo
+from glissando.training.mixup import BeatMixup
 from glissando.training.schedules import Schedule
 
 VALIDATION_LEVELS = 8  # strata of t that every validation clip is looked at in turn
@@ -32,6 +33,7 @@ class DiffusionModule(L.LightningModule):
         optimizer: parameters -> optimizer; schedule: step -> factor of the learning rate.
         dropout: probability that a clip trains without its condition (all of it at once).
         dropout_alone: by conditioner, probability that a clip loses what that one makes, besides.
+        mixup: of clips with a beat in common; none by default.
         window, seen: what a ``Generator`` wants to know of the data.
     """
 
@@ -47,6 +49,7 @@ class DiffusionModule(L.LightningModule):
         schedule: Schedule,
         dropout: float = 0.1,
         dropout_alone: Mapping[str, float] | None = None,
+        mixup: BeatMixup | None = None,
         window: float | None = None,
         seen: dict[str, list[float]] | None = None,
     ) -> None:
@@ -55,6 +58,7 @@ class DiffusionModule(L.LightningModule):
         self.trained = nn.ModuleDict({"conditioners": conditioners, "denoiser": denoiser})
         self.levels, self.optimizer, self.schedule = levels, optimizer, schedule
         self.dropout, self.dropout_alone = dropout, dropout_alone
+        self.mixup = mixup or BeatMixup()
         self.window, self.seen = window, seen or {}
 
     @property
@@ -101,6 +105,8 @@ class DiffusionModule(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         x_0 = self.representation.normalize(_latent(batch))
         condition = self.conditioners(batch.attributes, frames=x_0.shape[-1]).move(x_0.device)
+        rate = self.representation.sample_rate / self.representation.hop
+        x_0 = self.mixup(x_0, batch.attributes, rate, batch.mask)
         condition = self.conditioners.dropout(condition, self.dropout, groups=self.dropout_alone)
         length = _lengths(batch)
         t = self.levels.draw(self.denoiser.path, len(x_0), device=x_0.device, length=length)
