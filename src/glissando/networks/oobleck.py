@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
@@ -68,7 +69,8 @@ class ResidualUnit(nn.Sequential):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x).add_(x)
+        y = super().forward(x)
+        return y + x if torch.is_grad_enabled() else y.add_(x)
 
 
 def _residuals(channels: int) -> list[nn.Module]:

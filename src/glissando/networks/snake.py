@@ -37,8 +37,8 @@ class Snake(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if torch.is_grad_enabled():
             return _Snake.apply(x, self.alpha, self.beta)
-        own = x if self.inplace and x.is_contiguous() else _copy(x)
-        return _snake_(own, self.alpha, self.beta)
+        x = x.contiguous()
+        return _snake(x, self.alpha, self.beta, x if self.inplace else torch.empty_like(x))
 
 
 class _Snake(torch.autograd.Function):
@@ -48,7 +48,7 @@ class _Snake(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
         x = x.contiguous()
         ctx.save_for_backward(x, alpha, beta)
-        return _snake_(_copy(x), alpha, beta)
+        return _snake(x, alpha, beta, torch.empty_like(x))
 
     @staticmethod
     @once_differentiable
@@ -58,28 +58,28 @@ class _Snake(torch.autograd.Function):
         """
         x, alpha, beta = ctx.saved_tensors
         a, b = alpha.exp(), beta.exp()
-        divisor = b + _EPS
-        grad_x, grad_alpha, grad_beta = _copy(grad), torch.zeros_like(a), torch.zeros_like(b)
-        for piece, out in zip(_tiles(x), _tiles(grad_x), strict=True):
+        grad, divisor = grad.contiguous(), b + _EPS
+        grad_x, grad_alpha, grad_beta = (
+            torch.empty_like(x),
+            torch.zeros_like(a),
+            torch.zeros_like(b),
+        )
+        for piece, given, out in _tiles(x, grad, grad_x):
             phase = piece * (2 * a)
-            grad_beta += _overwritten(phase.clone(), Tensor.cos_, np.cos).sub_(1).mul_(out).sum(0)
-            tilt = _overwritten(phase, Tensor.sin_, np.sin).mul_(out).mul_(a / divisor)
+            grad_beta += _overwritten(phase.clone(), Tensor.cos_, np.cos).sub_(1).mul_(given).sum(0)
+            tilt = _overwritten(phase, Tensor.sin_, np.sin).mul_(given).mul_(a / divisor)
             grad_alpha += (tilt * piece).sum(0)
-            out.add_(tilt)
+            torch.add(given, tilt, out=out)
         return grad_x, grad_alpha, grad_beta * b / (2 * divisor.square())
 
 
-def _copy(x: Tensor) -> Tensor:
-    return x.clone(memory_format=torch.contiguous_format)
-
-
-def _snake_(x: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
-    """Overwrites x, which is contiguous, with its snake."""
+def _snake(x: Tensor, alpha: Tensor, beta: Tensor, out: Tensor) -> Tensor:
+    """Of a contiguous x into ``out``, which may be x."""
     a, scale = alpha.exp(), (beta.exp() + _EPS).rsqrt()
-    for piece in _tiles(x):
+    for piece, result in _tiles(x, out):
         wave = _overwritten(piece * a, Tensor.sin_, np.sin).mul_(scale)
-        piece.addcmul_(wave, wave)
-    return x
+        torch.addcmul(piece, wave, wave, out=result)
+    return out
 
 
 def _overwritten(x: Tensor, form: Callable[[Tensor], Tensor], numpy_form: np.ufunc) -> Tensor:
@@ -94,8 +94,9 @@ def _overwritten(x: Tensor, form: Callable[[Tensor], Tensor], numpy_form: np.ufu
     return form(x)
 
 
-def _tiles(x: Tensor) -> Iterator[Tensor]:
-    """(B, T, C) as views (rows, C) that fit a cache; all of it where it is not a processor's."""
-    rows = x.view(-1, x.shape[-1])
-    most = max(1, TILE // x.shape[-1]) if x.device.type == "cpu" else max(1, len(rows))
-    return iter(rows.split(most))
+def _tiles(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Each (B, T, C) as views (rows, C) that fit a cache; as a whole where there is a GPU."""
+    channels = tensors[0].shape[-1]
+    most = TILE // channels if tensors[0].device.type == "cpu" else tensors[0].numel()
+    parts = (each.view(-1, channels).split(max(1, most)) for each in tensors)
+    return zip(*parts, strict=True)
