@@ -112,8 +112,15 @@ class Mean(nn.ModuleList):
         return torch.stack([module(x) for module in self]).mean(0)
 
 
+class _ChannelsFirst(Snake):
+    """The snake of (B, C, T), which convolutions take."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.mT).mT
+
+
 def _activation(channels: int, antialias: bool) -> nn.Module:
-    snake = Snake(channels)
+    snake = _ChannelsFirst(channels)
     return AntiAliased(snake) if antialias else snake
 
 
