@@ -119,9 +119,14 @@ def test_a_flag_that_an_error_names_exists() -> None:
                 known |= set(leaves(compose(root, more)))
         for more in (["model=vae", "text_encoder=t5"], ["model=unet"],
                      ["conditioning=channel_concat"], ["representation=mel"],
-                     ["representation=complex_stft"], ["conditioner=controls"]):  # fmt: skip
+                     ["representation=complex_stft"], ["conditioner=controls"],
+                     ["conditioning=cross_attention"], ["model=vocoder_bigvgan"]):  # fmt: skip
             known |= set(leaves(compose("train", more)))
-        known |= set(leaves(compose("sample", ["guidance=autoguidance"])))
+        for one in (
+            "guidance=autoguidance",
+            *(f"ditto={each.stem}" for each in (CONF / "ditto").glob("*.yaml")),
+        ):
+            known |= set(leaves(compose("sample", [one])))
     flags = set(flags_of_messages())
     assert len(flags) > 20
     assert not {(name, key) for name, key in flags if key not in known}

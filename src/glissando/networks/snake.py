@@ -87,7 +87,8 @@ def _overwritten(x: Tensor, form: Callable[[Tensor], Tensor], numpy_form: np.ufu
 
     NumPy's sine takes half the time of torch's (``benchmarks/README.md``), but one thread only.
     """
-    if x.device.type == "cpu" and x.dtype == torch.float32 and torch.get_num_threads() <= 2:
+    plain = type(x) is Tensor and x.device.type == "cpu" and x.dtype == torch.float32
+    if plain and torch.get_num_threads() <= 2:
         with np.errstate(invalid="ignore"):  # of infinity, NaN: torch says nothing either
             numpy_form(x.numpy(), out=x.numpy())
         return x
