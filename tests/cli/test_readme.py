@@ -124,6 +124,7 @@ def test_a_flag_that_an_error_names_exists() -> None:
             known |= set(leaves(compose("train", more)))
         for one in (
             "guidance=autoguidance",
+            "guidance=apg",
             *(f"ditto={each.stem}" for each in (CONF / "ditto").glob("*.yaml")),
         ):
             known |= set(leaves(compose("sample", [one])))
