@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from glissando.build.config import plain, whole_number
 from glissando.checkpoints.instantiate import instantiate
 from glissando.datasets.shards import Shard, fingerprint, read_dataset, shard_paths
 from glissando.errors import UserError
+from glissando.networks.fold import fold
 from glissando.representations.base import Representation
 from glissando.training.data import Clips
 
@@ -64,17 +66,17 @@ def encoded(root: Path, representation: Representation) -> Path:
     out = Path("data/latents") / f"{root.name}-{mark}"
     if not _encoded_from(out, facts["fingerprint"]):
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        representation.eval().to(device)
+        # A copy to encode with: what is trained on keeps the weights that checkpoints know.
+        coder = fold(copy.deepcopy(representation).eval().to(device))
 
         @torch.no_grad()
         def encode(wave: Tensor) -> Tensor:
-            return representation.encode(wave.to(device)).float().cpu()
+            return coder.encode(wave.to(device)).float().cpu()
 
         with _resumable():
             encode_dataset(
                 root, out, encode, representation=mark, hop=representation.hop, overwrite=True
             )
-        representation.cpu()
     return out
 
 
