@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as fn
 
 from glissando.condition import Condition, Local, Sequence, Size, Vector
-from glissando.conditioning.attend import HeadNorm, attend
+from glissando.conditioning.attend import SHORT, HeadNorm, attend
 from glissando.conditioning.base import Tokens
 from glissando.conditioning.channel_concat import ChannelConcat, stretch
 from glissando.conditioning.cross_attention import CrossAttend
@@ -134,8 +136,24 @@ def test_attention_equals_the_formula():
     torch.testing.assert_close(attend(query, key, value, mask), wanted)
 
 
-def test_attention_over_no_keys_is_zero_with_zero_gradients():
-    query, key, value = (torch.randn(2, 2, 3, 8, requires_grad=True) for _ in range(3))
+@pytest.mark.parametrize("kv_heads", [4, 2])
+@pytest.mark.parametrize("tokens", [6, SHORT // 5 + 1])
+def test_attention_in_bfloat16_is_that_in_double_rounded(kv_heads, tokens):
+    torch.manual_seed(0)
+    query = torch.randn(2, 4, tokens, 8).bfloat16()
+    key, value = torch.randn(2, 2, kv_heads, 5, 8).bfloat16()
+    mask = torch.tensor([[True, True, False, True, False], [True] * 5])
+    for keys in (None, mask):
+        got = attend(query, key, value, keys)
+        wanted = attend(query.double(), key.double(), value.double(), keys)
+        assert got.dtype == torch.bfloat16
+        assert (got - wanted).norm() < 0.01 * wanted.norm()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_attention_over_no_keys_is_zero_with_zero_gradients(dtype):
+    make = partial(torch.randn, 2, 2, 3, 8, dtype=dtype, requires_grad=True)
+    query, key, value = (make() for _ in range(3))
     mask = torch.tensor([[False] * 3, [True] * 3])
     out = attend(query, key, value, mask)
     out.sum().backward()

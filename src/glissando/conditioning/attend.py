@@ -8,9 +8,13 @@ from torch import Tensor, nn
 
 from glissando.errors import UserError
 
+# Up to so many scores a head, a processor does attention in bfloat16 by plain products: 2 to 6
+# times as fast as torch's fused kernel (benchmarks/README.md), while its caches hold the scores.
+SHORT = 512**2
+
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Softmax attention without an (N, N) mask.
+    """Softmax attention without an (N, N) mask, nor (N, N) scores beyond `SHORT`.
 
     Args:
         query: (B, heads, N, D).
@@ -21,14 +25,25 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
     """
     if query.dtype != value.dtype:  # normalized queries and keys are float32 under autocast
         query, key = query.to(value.dtype), key.to(value.dtype)
-    grouped = query.shape[1] != key.shape[1]
     if mask is None:
-        out = fn.scaled_dot_product_attention(query, key, value, enable_gqa=grouped)
-        return out.transpose(1, 2).flatten(2)
+        return _attention(query, key, value).transpose(1, 2).flatten(2)
     some = mask.any(dim=1)
     keys = (mask | ~some[:, None])[:, None, None]
-    out = fn.scaled_dot_product_attention(query, key, value, attn_mask=keys, enable_gqa=grouped)
-    return out.transpose(1, 2).flatten(2) * some[:, None, None]
+    return _attention(query, key, value, keys).transpose(1, 2).flatten(2) * some[:, None, None]
+
+
+def _attention(query: Tensor, key: Tensor, value: Tensor, keys: Tensor | None = None) -> Tensor:
+    """(B, heads, N, D); `keys` (B, 1, 1, S) as `mask` above, with a real one in every clip."""
+    groups = query.shape[1] // key.shape[1]
+    short = query.shape[2] * key.shape[2] <= SHORT
+    if not short or query.device.type != "cpu" or query.dtype != torch.bfloat16:
+        return fn.scaled_dot_product_attention(query, key, value, keys, enable_gqa=groups > 1)
+    if groups > 1:
+        key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
+    scores = query * query.shape[-1] ** -0.5 @ key.mT
+    if keys is not None:
+        scores = scores + torch.zeros_like(keys, dtype=scores.dtype).masked_fill(~keys, -torch.inf)
+    return scores.softmax(dim=-1) @ value
 
 
 class HeadNorm(nn.Module):
