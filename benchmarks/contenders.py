@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -170,14 +171,18 @@ def in_turn(
 ) -> dict[Any, list[float]]:
     """Seconds of each of ``runs`` rounds in which every work is done once; one more to warm up.
 
-    Whatever else the machine does falls on all alike, and ratios may be taken round by round. On a
-    processor it is the time that this process had of it: with one thread that is what the clock
-    shows when nobody else wants the core.
+    Whatever else the machine does falls on all alike, and ratios may be taken round by round. Each
+    round has an order of its own, because what a work finds in the allocator is what the one before
+    has left there: a training step after a forward pass can be a quarter slower than after another
+    step. On a processor it is the time that this process had of it: with one thread that is what
+    the clock shows when nobody else wants the core.
     """
     took: dict[Any, list[float]] = {name: [] for name in works}
+    order, turns = list(works), random.Random(0)
     for _ in range(runs + 1):
-        for name, work in works.items():
-            took[name].append(_once(work, device))
+        for name in order:
+            took[name].append(_once(works[name], device))
+        turns.shuffle(order)
     return {name: seconds[1:] for name, seconds in took.items()}
 
 

@@ -7,7 +7,8 @@ On one processor thread, and again on a GPU where there is one:
 - diffusers: a DiT like Stable Audio Open's and diffusers' of the same shape, which compute the same
   (tests/networks/test_dit_stable_audio.py). "padding masked" is ours as conf/ has it: text may be
   padded and padding has no influence; theirs has no such mask.
-- adaln: adaptive norms in a DiT, against none (a mechanism that reads the noise level, no more).
+- adaln: adaptive norms in a DiT, against none (a mechanism that reads the noise level, no more),
+  here and at the size of conf/model/dit.yaml.
 - keeping: cross-attention's keys and values computed once a clip, as generation does, or each step.
 - attention: what a forward and backward pass keeps as clips grow; see benchmarks/alive.py.
 - text: a training step's captions from the encoder, from its cache on disk, and from memory.
@@ -23,7 +24,7 @@ import argparse
 import sys
 from collections.abc import Callable
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from contenders import STABLE_AUDIO, Contender, Given, Shape, config, in_turn, ours, over, theirs
@@ -34,6 +35,8 @@ from glissando.condition import Condition, Vector
 from glissando.conditioning.base import Mechanism
 
 PRECISIONS = ["32-true", "bf16-mixed"]
+# As conf/model/dit.yaml on six seconds of the shipped autoencoder's latents, two frames a token.
+SHIPPED = Shape(width=320, depth=4, heads=5, batch=16, frames=66)
 
 
 def diffusers(shape: Shape, runs: int, device: str) -> list[Row]:
@@ -60,30 +63,32 @@ class Nothing(Mechanism):
 
 
 def adaln(shape: Shape, runs: int, device: str) -> list[Row]:
-    """Forward passes and steps of one DiT with and without adaptive norms."""
-    given = Given.draw(shape, device)
-    model = ["model=dit", "model.patch=[1,1]"]
-    contenders = {
-        name: ours(config(shape, *model, f"conditioning=[{name}]"), given)
-        for name in ("adaln_zero", "adaln_single", "film")
-    }
-    nothing = {"nothing": partial(Nothing, reads=["noise"])}
-    contenders["nothing"] = ours(config(shape, *model), given, nothing)
-    return compared(contenders, "nothing", runs, device)
+    """Forward passes and steps of a DiT with and without adaptive norms, at two sizes."""
+    rows: list[Row] = []
+    for size in (shape, SHIPPED):
+        given = Given.draw(size, device)
+        model = ["model=dit", "model.patch=[1,1]"]
+        contenders = {
+            name: ours(config(size, *model, f"conditioning=[{name}]"), given)
+            for name in ("adaln_zero", "adaln_single", "film")
+        }
+        nothing = {"nothing": partial(Nothing, reads=["noise"])}
+        contenders["nothing"] = ours(config(size, *model), given, nothing)
+        label = f"{size.width} x {size.depth}"
+        rows += [{"size": label, **r} for r in compared(contenders, "nothing", runs, device)]
+    return rows
 
 
 def compared(contenders: dict[str, Contender], base: str, runs: int, device: str) -> list[Row]:
     """The row of each contender at each precision, with its ratios to ``base``."""
-    took = in_turn(
-        {
+    took: dict[Any, list[float]] = {}
+    for part in ("forward", "step"):
+        works = {
             (name, precision, part): partial(getattr(contender, part), precision)
             for precision in PRECISIONS
-            for part in ("forward", "step")
             for name, contender in contenders.items()
-        },
-        runs,
-        device,
-    )
+        }
+        took |= in_turn(works, runs, device)
     return [
         {
             "network": name, "precision": precision, "base": base, "device": device,
@@ -132,6 +137,7 @@ TABLES: dict[str, tuple[Callable[[Shape, int, str], list[Row]], str, Columns]] =
         adaln,
         "adaptive norms in a DiT",
         {
+            "width x depth": lambda row: row["size"],
             **CONTENDER,
             "share of forward": lambda row: shares(row["forward_ratio"]),
             "share of step": lambda row: shares(row["ratio"]),

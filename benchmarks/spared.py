@@ -127,7 +127,8 @@ class Counted(MiniLM):
 def text(shape: Shape, runs: int, device: str) -> list[Row]:
     """A batch's condition made three ways, beside the rest of a step."""
     cfg = config(shape, "model=dit", "model.patch=[1,1]", "conditioning=[cross_attention]")
-    conditioners = instantiate(cfg["conditioner"]).only(["text", *TIMES]).to(device)
+    conditioners = instantiate(cfg["conditioner"]).to(device)
+    conditioners.only(["text", *TIMES])
     times = dict.fromkeys(TIMES, 6.0)
     clips = [{"caption": f"a slow air on the flute, {n}", **times} for n in range(shape.batch)]
     encoder, works, captions = Counted(), {}, {}

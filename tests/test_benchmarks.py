@@ -136,6 +136,27 @@ def test_the_arithmetic_of_a_training_step(tmp_path: Path, monkeypatch: pytest.M
     assert row["flop"] / min(row["seconds"]) < row["limit"] < 1e16
 
 
+@pytest.mark.parametrize("padded", [False, True])
+def test_attention_makes_nothing_quadratic(padded: bool) -> None:
+    """Of a training step of the DiT as Stable Audio Open has it, with and without padding.
+
+    The ruler first: plain attention makes scores, and their gradients.
+    """
+    spared, contenders = (importlib.import_module(name) for name in ("spared", "contenders"))
+    x = torch.randn(1, 2, 601, 8, requires_grad=True)
+    with spared.Squares(601) as seen:
+        ((x @ x.mT).softmax(-1) @ x).sum().backward()
+    assert seen.made >= 3
+    shape = contenders.Shape(width=64, depth=2, heads=2, batch=1, frames=600, tokens=8)
+    given = contenders.Given.draw(shape, "cpu")
+    network = contenders.dit(contenders.config(shape, *contenders.STABLE_AUDIO), given)
+    mask = torch.arange(600)[None] < 450 if padded else None
+    for mixed in (False, True):
+        with spared.Squares(601) as seen, torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            network(given.z, given.noise, given.condition, mask).square().mean().backward()
+        assert seen.made == 0, mixed
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
@@ -144,6 +165,7 @@ def test_the_arithmetic_of_a_training_step(tmp_path: Path, monkeypatch: pytest.M
         "training.py --steps 1 --only vae --precision 32-true loader.batch_size=1",
         "sampling.py --runs 1 --seconds 1",
         "samplers.py --runs 1 --only dpmpp",
+        "networks.py --runs 1 --short",
         "startup.py --runs 1",
     ],
 )

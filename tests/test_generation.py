@@ -13,6 +13,8 @@ from glissando.checkpoints.files import read, write
 from glissando.checkpoints.instantiate import instantiate
 from glissando.cli.conf import config_dir
 from glissando.conditioners import Conditioners
+from glissando.conditioning.base import Tokens
+from glissando.conditioning.cross_attention import CrossAttend
 from glissando.editing import FADE
 from glissando.errors import UserError
 from glissando.generation import Generated, Generator, load
@@ -73,6 +75,28 @@ def test_a_batch_gives_what_single_clips_give(model: Generator) -> None:
     )  # fmt: skip
     for row, clip in zip(rows, model.generate(PROMPTS, 1.5, 5, SAMPLER), strict=True):
         torch.testing.assert_close(row, clip.wave, atol=1e-4, rtol=1e-3)
+
+
+def test_keys_and_values_are_made_once_a_clip(
+    train: Train, vae: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many steps: the noise level is read by AdaLN, so the text's tokens stay the same."""
+    train(
+        tmp_path, *DIT, "model.depth=2", "conditioning=[adaln_zero,cross_attention]",
+        f"representation.autoencoder={vae}", "trainer.max_steps=1",
+    )  # fmt: skip
+    model = load(str(tmp_path / "checkpoints" / "last.ckpt"), device="cpu")
+    made, real = [], CrossAttend.keys_values
+
+    def counted(self: CrossAttend, tokens: Tokens) -> tuple[Tensor, Tensor]:
+        made.append(self)
+        return real(self, tokens)
+
+    monkeypatch.setattr(CrossAttend, "keys_values", counted)
+    for steps in (3, 9):
+        made.clear()
+        model.generate(PROMPTS[:1], seconds=0.25, sampler=Euler(steps=steps))
+        assert len(made) == len(set(made)) == 2  # one a block
 
 
 @pytest.mark.parametrize("seconds", [0.1, 0.0001, 1.5, 2.7])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ import torch
 from glissando.condition import Condition
 from glissando.diffusion.denoiser import Denoiser
 from glissando.errors import UserError
-from glissando.text_encoders import Hash
+from glissando.text_encoders import Hash, Text
 from glissando.training.precision import cpu_has_bf16, resolve
 from tiny import DIT, Train, numbers, stored
 
@@ -47,6 +48,36 @@ def test_learning_lowers_the_loss(train: Train, tmp_path: Path, vae: Path) -> No
     )  # fmt: skip
     losses = [float(row["train/loss"]) for row in numbers(tmp_path)]
     assert sum(losses[-30:]) < 0.8 * sum(losses[:30])
+
+
+def test_no_step_encodes_text(
+    train: Train, tmp_path: Path, vae: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every caption is encoded once, before the first step; by the next run none is."""
+    encoded: list[str] = []
+    at_step: list[int] = []
+    encode, loss = Hash.encode, Denoiser.loss
+
+    def counted(self: Hash, captions: list[str]) -> Text:
+        encoded.extend(captions)
+        return encode(self, captions)
+
+    def seen(self: Denoiser, *args: Any, **options: Any) -> torch.Tensor:
+        at_step.append(len(encoded))
+        return loss(self, *args, **options)
+
+    monkeypatch.setattr(Hash, "encode", counted)
+    monkeypatch.setattr(Denoiser, "loss", seen)
+    run = [
+        *DIT, "conditioning=[adaln_zero,cross_attention]", "trainer.max_steps=4",
+        f"representation.autoencoder={vae}", f"conditioner.text.cache={tmp_path / 'text'}",
+        "trainer.limit_val_batches=0",
+    ]  # fmt: skip
+    train(tmp_path / "first", *run)
+    assert at_step == [12] * 4  # the captions of the tones
+    assert len(set(encoded)) == 12
+    train(tmp_path / "second", *run)
+    assert at_step == [12] * 8
 
 
 @pytest.mark.parametrize(
