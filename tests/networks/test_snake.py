@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -9,10 +11,26 @@ from torch import Tensor
 from glissando.networks import snake
 from glissando.networks.snake import Snake
 
+Layout = Callable[[Tensor], Tensor]
+
 
 def written_out(x: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
-    """(B, T, C) as the paper and Stable Audio have it."""
-    return x + (alpha.exp() * x).sin().square() / (beta.exp() + 1e-9)
+    """(B, C, T) as the paper and Stable Audio have it."""
+    a, b = alpha.exp()[:, None], beta.exp()[:, None]
+    return x + (a * x).sin().square() / (b + 1e-9)
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """The same (B, C, T), otherwise in memory."""
+    return x.mT.contiguous().mT
+
+
+def scattered(x: Tensor) -> Tensor:
+    """The same (B, C, T), as every other sample of something."""
+    return torch.stack([x, x + 1], dim=-1).flatten(2)[..., ::2]
+
+
+layouts = pytest.mark.parametrize("layout", [torch.clone, channels_last, scattered])
 
 
 def activation(channels: int, dtype: torch.dtype = torch.float32, inplace: bool = False) -> Snake:
@@ -36,13 +54,14 @@ def threads(request: pytest.FixtureRequest) -> object:
     torch.set_num_threads(before)
 
 
+@layouts
 @pytest.mark.usefixtures("tile", "threads")
 @pytest.mark.parametrize(("dtype", "near"), [(torch.float64, 1e-12), (torch.float32, 2e-5)])
-def test_value_and_gradients(dtype: torch.dtype, near: float) -> None:
+def test_value_and_gradients(layout: Layout, dtype: torch.dtype, near: float) -> None:
     torch.manual_seed(0)
     made = activation(5, dtype)
-    x = (3 * torch.randn(2, 7, 5, dtype=dtype)).requires_grad_()
-    weight = torch.randn(2, 7, 5, dtype=dtype)
+    x = layout(3 * torch.randn(2, 5, 7, dtype=dtype)).requires_grad_()
+    weight = torch.randn(2, 5, 7, dtype=dtype)
     inputs = (x, made.alpha, made.beta)
     expected = written_out(*inputs)
     torch.testing.assert_close(made(x), expected, atol=near, rtol=near)
@@ -53,12 +72,17 @@ def test_value_and_gradients(dtype: torch.dtype, near: float) -> None:
         torch.testing.assert_close(made(x), expected, atol=near, rtol=near)
 
 
+@layouts
 @pytest.mark.usefixtures("tile")
-def test_gradients_against_differences() -> None:
+def test_gradients_against_differences(layout: Layout) -> None:
     torch.manual_seed(0)
     made = activation(3, torch.float64)
-    x = torch.randn(2, 4, 3, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(snake._Snake.apply, (x, made.alpha, made.beta))
+    x = torch.randn(2, 3, 4, dtype=torch.float64, requires_grad=True)
+
+    def call(x: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
+        return torch.func.functional_call(made, {"alpha": alpha, "beta": beta}, (layout(x),))
+
+    assert torch.autograd.gradcheck(call, (x, made.alpha, made.beta))
 
 
 def test_computes_what_diffusers_does() -> None:
@@ -69,12 +93,13 @@ def test_computes_what_diffusers_does() -> None:
     made, theirs = activation(6), Snake1d(6)
     theirs.alpha.data.copy_(made.alpha.data[None, :, None])
     theirs.beta.data.copy_(made.beta.data[None, :, None])
-    x = torch.randn(2, 50, 6)
-    torch.testing.assert_close(made(x), theirs(x.mT).mT, atol=1e-6, rtol=1e-6)
+    x = torch.randn(2, 6, 50)
+    torch.testing.assert_close(made(x), theirs(x), atol=1e-6, rtol=1e-6)
 
 
-def test_only_a_snake_in_place_overwrites_and_only_without_gradients() -> None:
-    x = torch.randn(1, 9, 4)
+@pytest.mark.parametrize("layout", [torch.clone, channels_last])
+def test_only_a_snake_in_place_overwrites_and_only_without_gradients(layout: Layout) -> None:
+    x = layout(torch.randn(2, 4, 9))
     for inplace in (False, True):
         made, given = activation(4, inplace=inplace), x.clone()
         made(given)
@@ -85,16 +110,20 @@ def test_only_a_snake_in_place_overwrites_and_only_without_gradients() -> None:
         assert torch.equal(given, x) is not inplace
 
 
-def test_a_transposed_view_is_not_mistaken() -> None:
-    made, x = activation(4, inplace=True), torch.randn(2, 4, 9)
-    expected = written_out(x.mT, made.alpha, made.beta)
-    torch.testing.assert_close(made(x.mT), expected)
+@layouts
+def test_the_result_lies_in_memory_as_x_does(layout: Layout) -> None:
+    made, x = activation(4, inplace=True), layout(torch.randn(2, 4, 9))
+    expected = written_out(x, made.alpha, made.beta)
+    strides = x.stride() if layout is channels_last else expected.contiguous().stride()
+    assert made(x).stride() == strides
     with torch.no_grad():
-        torch.testing.assert_close(made(x.mT), expected)
+        out = made(x)
+    assert out.stride() == strides
+    torch.testing.assert_close(out, expected)
 
 
 def test_bf16_is_computed_in_float32_and_rounded_once() -> None:
-    made, x = activation(4), torch.randn(2, 300, 4).bfloat16()
+    made, x = activation(4), torch.randn(2, 4, 300).bfloat16()
     expected = written_out(x.float(), made.alpha, made.beta)
     out = made(x)
     assert out.dtype == torch.bfloat16
@@ -115,7 +144,7 @@ def test_it_keeps_its_input_alone_for_the_way_back() -> None:
         kept.append(tensor)
         return tensor
 
-    x = torch.randn(1, 1000, 8, requires_grad=True)
+    x = torch.randn(1, 8, 1000, requires_grad=True)
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         activation(8)(x)
     assert [t.data_ptr() for t in kept if t.numel() == x.numel()] == [x.data_ptr()]
@@ -125,6 +154,6 @@ def test_it_keeps_its_input_alone_for_the_way_back() -> None:
 def test_extremes(value: float) -> None:
     made = activation(2)
     with torch.no_grad():
-        out = made(torch.full((1, 3, 2), value))
-        expected = written_out(torch.full((1, 3, 2), value), made.alpha, made.beta)
+        out = made(torch.full((1, 2, 3), value))
+        expected = written_out(torch.full((1, 2, 3), value), made.alpha, made.beta)
     torch.testing.assert_close(out, expected, equal_nan=True)

@@ -20,37 +20,29 @@ from glissando.networks.snake import Snake
 
 
 class Conv(nn.Conv1d):
-    """A Conv1d of (B, T, C).
+    """A Conv1d, (B, C, T) -> (B, C', T'), of what has its channels last in memory.
 
-    As a 2-D convolution of height 1 with its channels last, the layout in which oneDNN is fastest
-    and a kernel of one sample is a plain product.
+    As a 2-D convolution of height 1, for which oneDNN is fastest in this layout and keeps it. A
+    kernel of one sample is then a plain product.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         if self.kernel_size == (1,):
-            return F.linear(x, self.weight[..., 0], self.bias)
-        stride, dilation = (1, self.stride[0]), (1, self.dilation[0])
+            return F.linear(x.mT, self.weight[..., 0], self.bias).mT
         weight, padding = self.weight[:, :, None], (0, int(self.padding[0]))
-        return _last(F.conv2d(_first(x), weight, self.bias, stride, padding, dilation))
+        stride, dilation = (1, self.stride[0]), (1, self.dilation[0])
+        y = F.conv2d(x.unsqueeze(2), weight, self.bias, stride, padding, dilation)
+        return y.squeeze(2)
 
 
 class ConvTranspose(nn.ConvTranspose1d):
-    """A ConvTranspose1d of (B, T, C), the same way."""
+    """A ConvTranspose1d, the same way."""
 
     def forward(self, x: Tensor) -> Tensor:
-        stride, extra = (1, self.stride[0]), (0, self.output_padding[0])
         weight, padding = self.weight[:, :, None], (0, int(self.padding[0]))
-        return _last(F.conv_transpose2d(_first(x), weight, self.bias, stride, padding, extra))
-
-
-def _first(x: Tensor) -> Tensor:
-    """(B, T, C) as (B, C, 1, T), the same memory."""
-    return x.mT.unsqueeze(2)
-
-
-def _last(x: Tensor) -> Tensor:
-    """(B, C, 1, T) as (B, T, C), the same memory."""
-    return x.squeeze(2).mT
+        stride, extra = (1, self.stride[0]), (0, self.output_padding[0])
+        y = F.conv_transpose2d(x.unsqueeze(2), weight, self.bias, stride, padding, extra)
+        return y.squeeze(2)
 
 
 def _conv(inputs: int, outputs: int, kernel: int, **options) -> nn.Module:
@@ -58,7 +50,7 @@ def _conv(inputs: int, outputs: int, kernel: int, **options) -> nn.Module:
 
 
 class ResidualUnit(nn.Sequential):
-    """x + conv1(snake(conv7_dilated(snake(x)))), (B, T, C) -> (B, T, C)."""
+    """x + conv1(snake(conv7_dilated(snake(x)))), (B, C, T) -> (B, C, T)."""
 
     def __init__(self, channels: int, dilation: int) -> None:
         super().__init__(
@@ -78,8 +70,8 @@ def _residuals(channels: int) -> list[nn.Module]:
 
 
 def _run(layers: nn.Module, x: Tensor) -> Tensor:
-    """(B, C, T) -> (B, C', T'); between the ends of ``layers`` channels come last."""
-    return layers(x.mT.contiguous()).mT.contiguous()
+    """(B, C, T) -> (B, C', T'); between the ends of ``layers`` channels come last in memory."""
+    return layers(x.mT.contiguous().mT).contiguous()
 
 
 class OobleckAutoencoder(AudioAutoencoder):

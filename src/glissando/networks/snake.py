@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -18,11 +19,12 @@ _EPS = 1e-9  # beside b, as in Stable Audio
 
 
 class Snake(nn.Module):
-    """x + sin^2(a x) / (b + 1e-9) per channel of (B, T, C); a and b are stored as logarithms.
+    """x + sin^2(a x) / (b + 1e-9) per channel of (B, C, T); a and b are stored as logarithms.
 
     One operation with one gradient: written out, it is five passes over the largest tensors of an
     autoencoder, each into new memory, and autograd keeps four of them. Computed in float32 at
-    least, returned in the type of x; differentiable once.
+    least, returned in the type of x and in its layout, channels first or last in memory;
+    differentiable once.
 
     Args:
         inplace: x is overwritten where no gradient is recorded.
@@ -35,9 +37,10 @@ class Snake(nn.Module):
         self.inplace = inplace
 
     def forward(self, x: Tensor) -> Tensor:
+        if not _channels_last(x):
+            x = x.contiguous()
         if torch.is_grad_enabled():
             return _Snake.apply(x, self.alpha, self.beta)
-        x = x.contiguous()
         return _snake(x, self.alpha, self.beta, x if self.inplace else torch.empty_like(x))
 
 
@@ -46,7 +49,6 @@ class _Snake(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
-        x = x.contiguous()
         ctx.save_for_backward(x, alpha, beta)
         return _snake(x, alpha, beta, torch.empty_like(x))
 
@@ -58,27 +60,30 @@ class _Snake(torch.autograd.Function):
         """
         x, alpha, beta = ctx.saved_tensors
         a, b = alpha.exp(), beta.exp()
-        grad, divisor = grad.contiguous(), b + _EPS
-        grad_x, grad_alpha, grad_beta = (
-            torch.empty_like(x),
-            torch.zeros_like(a),
-            torch.zeros_like(b),
-        )
-        for piece, given, out in _tiles(x, grad, grad_x):
-            phase = piece * (2 * a)
-            grad_beta += _overwritten(phase.clone(), Tensor.cos_, np.cos).sub_(1).mul_(given).sum(0)
-            tilt = _overwritten(phase, Tensor.sin_, np.sin).mul_(given).mul_(a / divisor)
-            grad_alpha += (tilt * piece).sum(0)
+        divisor, grad_x = b + _EPS, torch.empty_like(x)
+        grad = grad.mT.contiguous().mT if _channels_last(x) else grad.contiguous()
+        full = [_matrix(each) for each in (x, grad, grad_x)]
+        slopes = [_beside(each, x) for each in (2 * a, a / divisor)]
+        by_alpha, by_beta = (torch.zeros_like(slopes[0]) for _ in range(2))
+        for values, given, out, twice, slope, sum_alpha, sum_beta in _tiles(
+            *full, *slopes, by_alpha, by_beta
+        ):
+            phase = values * twice
+            cosine = _overwritten(phase.clone(), Tensor.cos_, np.cos)
+            sum_beta += cosine.sub_(1).mul_(given).sum_to_size(sum_beta.shape)
+            tilt = _overwritten(phase, Tensor.sin_, np.sin).mul_(given).mul_(slope)
             torch.add(given, tilt, out=out)
+            sum_alpha += tilt.mul_(values).sum_to_size(sum_alpha.shape)
+        grad_alpha, grad_beta = (each.view(-1, len(a)).sum(0) for each in (by_alpha, by_beta))
         return grad_x, grad_alpha, grad_beta * b / (2 * divisor.square())
 
 
 def _snake(x: Tensor, alpha: Tensor, beta: Tensor, out: Tensor) -> Tensor:
-    """Of a contiguous x into ``out``, which may be x."""
-    a, scale = alpha.exp(), (beta.exp() + _EPS).rsqrt()
-    for piece, result in _tiles(x, out):
-        wave = _overwritten(piece * a, Tensor.sin_, np.sin).mul_(scale)
-        torch.addcmul(piece, wave, wave, out=result)
+    """Of a dense x into ``out``, which may be x."""
+    a, scale = (_beside(each, x) for each in (alpha.exp(), (beta.exp() + _EPS).rsqrt()))
+    for values, result, rate, size in _tiles(_matrix(x), _matrix(out), a, scale):
+        wave = _overwritten(values * rate, Tensor.sin_, np.sin).mul_(size)
+        torch.addcmul(values, wave, wave, out=result)
     return out
 
 
@@ -95,9 +100,25 @@ def _overwritten(x: Tensor, form: Callable[[Tensor], Tensor], numpy_form: np.ufu
     return form(x)
 
 
-def _tiles(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Each (B, T, C) as views (rows, C) that fit a cache; as a whole where there is a GPU."""
-    channels = tensors[0].shape[-1]
-    most = TILE // channels if tensors[0].device.type == "cpu" else tensors[0].numel()
-    parts = (each.view(-1, channels).split(max(1, most)) for each in tensors)
-    return zip(*parts, strict=True)
+def _channels_last(x: Tensor) -> bool:
+    return x.mT.is_contiguous()
+
+
+def _matrix(x: Tensor) -> Tensor:
+    """A dense (B, C, T) as it lies in memory: (B T, C) or (B C, T)."""
+    return (x.mT if _channels_last(x) else x).flatten(0, 1)
+
+
+def _beside(each: Tensor, x: Tensor) -> Tensor:
+    """(C,) as what broadcasts with ``_matrix(x)``: (1, C) or (B C, 1)."""
+    return each[None] if _channels_last(x) else each.repeat(len(x))[:, None]
+
+
+def _tiles(*matrices: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """The rows of all matrices, a few that fit a cache at a time; all at once on a GPU.
+
+    Whatever has not as many rows as the first goes with each of them.
+    """
+    rows, width = matrices[0].shape
+    most = max(1, TILE // max(1, width) if matrices[0].device.type == "cpu" else rows)
+    return zip(*(m.split(most) if len(m) == rows else repeat(m) for m in matrices), strict=False)
