@@ -108,7 +108,7 @@ class AdversarialModule(L.LightningModule):
         logged = dict(logged)
         discriminator = self.discriminator
         if discriminator is not None and self.global_step >= self.adversarial_start:
-            logged["discriminator"] = self._train_discriminator(wave, made.detach())
+            logged["discriminator"] = self._train_discriminator(wave, made.detach(), batch_idx)
             # The generator's pass sends no gradient into the discriminator's weights.
             discriminator.requires_grad_(False)
             with torch.no_grad():
@@ -127,11 +127,11 @@ class AdversarialModule(L.LightningModule):
             batch_size=len(wave),
         )
 
-    def _train_discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
+    def _train_discriminator(self, real: Tensor, fake: Tensor, batch_idx: int) -> Tensor:
         """One step of the discriminator on detached audio; returns its loss."""
         assert self.discriminator is not None
         loss = discriminator_loss(self.discriminator(real), self.discriminator(fake))
-        self._step(1, loss, self.discriminator, self.trainer.fit_loop.batch_idx)
+        self._step(1, loss, self.discriminator, batch_idx)
         return loss
 
     def _step(self, index: int, loss: Tensor, module: nn.Module, batch_idx: int) -> None:
