@@ -22,6 +22,7 @@ from glissando.build import trained
 from glissando.datasets.stream import open_stream
 from glissando.losses.reconstruction import STFTDistance
 from glissando.metrics.reconstruction import MelError, si_sdr, snr
+from glissando.networks.fold import fold
 from glissando.networks.spectral import SpectralAutoencoder
 from glissando.representations.autoencoder import Autoencoder
 
@@ -77,7 +78,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=300, help="clips of the test split")
     parser.add_argument("--bits", type=int, default=4, help="log2 of the number of linear codecs")
     given = parser.parse_args()
-    codec = trained(given.autoencoder).eval()
+    codec = fold(trained(given.autoencoder).eval())
     rows = {
         "one linear codec": untrained(codec, given.data, 0),
         f"{2**given.bits} linear codecs": untrained(codec, given.data, given.bits),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from glissando.checkpoints.instantiate import instantiate
 from glissando.controls import Control
 from glissando.datasets.shards import Shard, fingerprint, read_dataset, shard_paths
 from glissando.errors import UserError
+from glissando.networks.fold import fold
 from glissando.representations.base import Representation
 from glissando.training.data import Clips
 
@@ -72,18 +74,18 @@ def encoded(
     out = Path("data/latents") / "-".join(filter(None, [root.name, mark, curves]))
     if not _encoded_from(out, facts["fingerprint"]):
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        representation.eval().to(device)
+        # A copy to encode with: what is trained on keeps the weights that checkpoints know.
+        coder = fold(copy.deepcopy(representation).eval().to(device))
 
         @torch.no_grad()
         def encode(wave: Tensor) -> Tensor:
-            return representation.encode(wave.to(device)).float().cpu()
+            return coder.encode(wave.to(device)).float().cpu()
 
         with _resumable():
             encode_dataset(
                 root, out, encode, representation=mark, hop=representation.hop, overwrite=True,
                 curves=controls, curves_mark=curves,
             )  # fmt: skip
-        representation.cpu()
     return out
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
 
+Network = TypeVar("Network", bound=nn.Module)
 
-def fold(network: nn.Module) -> nn.Module:
+
+def fold(network: Network) -> Network:
     """Replaces each normalized weight by its value, in place; returns ``network``.
 
     A weight-normalized layer computes its weight anew in every call. What is folded is no longer
