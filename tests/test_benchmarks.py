@@ -157,6 +157,34 @@ def test_attention_makes_nothing_quadratic(padded: bool) -> None:
         assert seen.made == 0, mixed
 
 
+def test_autoencoders_are_compared_at_the_same_work() -> None:
+    """Equal sound from equal weights; one backward pass through a generator a step, none of it the
+    discriminator's."""
+    pytest.importorskip("diffusers")
+    autoencoders = importlib.import_module("autoencoders")
+    torch.manual_seed(0)
+    shape = autoencoders.Shape(width=4, channels=8, multiples=(1, 2), strides=(2, 4), seconds=0.1)
+    rows = {row["network"]: row for row in autoencoders.coding(shape, 1)}
+    assert rows["ours"]["parameters"] == rows["diffusers"]["parameters"]
+    assert rows["ours"]["differs"] < 1e-5 < rows["spectral"]["differs"]
+    assert all(min(*row["encode"], *row["seconds"]) > 0 for row in rows.values())
+    steps = {row["network"]: row for row in autoencoders.step(shape, 1)}
+    assert [row["backwards"] for row in steps.values()] == [1, 1, 1]
+    assert steps["ours"]["bytes"] < steps["diffusers"]["bytes"]
+    detached, other = autoencoders.adversary(shape, 1)
+    assert (detached["backwards"], other["backwards"]) == (0, 1)
+
+
+@pytest.mark.slow
+def test_ten_minutes_of_audio_are_decoded_in_less_than_two_gigabytes() -> None:
+    """At the layout of Stable Audio's autoencoder and an eighth of its width."""
+    done = python(str(FOLDER / "autoencoders.py"), "--row", "--width", "16", "--seconds", "600")
+    assert done.returncode == 0, done.stderr
+    row = json.loads(done.stdout)
+    assert row["mib"] < 2e9 / 2**20
+    assert row["mib"] - row["mib_before"] - row["mib_wave"] < 500
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
@@ -167,6 +195,7 @@ def test_attention_makes_nothing_quadratic(padded: bool) -> None:
         "samplers.py --runs 1 --only dpmpp",
         "networks.py --runs 1 --short",
         "startup.py --runs 1",
+        "autoencoders.py --short --runs 1 --seconds 8",
     ],
 )
 def test_a_program_in_its_shortest_form(command: str) -> None:

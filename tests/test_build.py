@@ -9,6 +9,7 @@ import torch
 from glissando.build import complete, ranges, trained
 from glissando.checkpoints.files import Stored, read
 from glissando.errors import UserError
+from glissando.generation import load
 from tiny import DIT, GAN, VAE, Train, numbers, stored
 
 
@@ -132,3 +133,32 @@ def test_a_model_that_leans_on_a_shipped_autoencoder(
     other = {"name": str(vae), "fingerprint": "another"}
     with pytest.raises(UserError, match="trained on another autoencoder"):
         complete(Stored(whole.path, {**whole.facts, "autoencoder": other}, own))
+
+
+def test_weight_norm_is_folded_in_use_and_kept_in_checkpoints(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    oobleck = [
+        "model=vae_oobleck", "model.channels=4", "model.width=4", "model.multiples=[1,2]",
+        "model.strides=[4,8]", *[each for each in VAE if each.startswith("loader")],
+    ]  # fmt: skip
+    train(tmp_path / "vae", *oobleck, "trainer.max_steps=1")
+    shared = trained(str(tmp_path / "vae"))
+    named = {name for name in shared.state_dict() if "parametrizations" in name}
+    assert named
+    more = [*DIT, f"representation.autoencoder={tmp_path / 'vae'}"]
+    train(tmp_path / "dit", *more, "trainer.max_steps=1")
+    assert {f"representation.{name}" for name in named} <= stored(tmp_path / "dit")[
+        "state_dict"
+    ].keys()
+    # Encoded by a folded copy, filed under the weights as they are in the checkpoint.
+    (latents,) = (tmp_path / "data" / "latents").glob(f"*{shared.fingerprint()}*")
+    before = sorted(path.stat().st_mtime_ns for path in latents.rglob("*.tar"))
+    train(tmp_path / "dit", *more, "trainer.max_steps=2", f"ckpt={tmp_path / 'dit'}")
+    assert sorted(path.stat().st_mtime_ns for path in latents.rglob("*.tar")) == before
+    used = load(str(tmp_path / "dit")).representation
+    assert not any("parametrizations" in name for name in used.state_dict())
+    wave = torch.randn(1, 1, 2000)
+    with torch.no_grad():
+        torch.testing.assert_close(used.encode(wave), shared.encode(wave), atol=1e-5, rtol=1e-5)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from glissando.networks.fold import fold
 from glissando.networks.oobleck import OobleckAutoencoder
 
 
@@ -55,3 +56,31 @@ def test_silence_has_finite_gradients() -> None:
     net = OobleckAutoencoder(4, 2, 4, (1, 2), (2, 3))
     net.decode(net.encode(torch.zeros(1, 2, 60)).sample(), 60).square().mean().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+
+
+def test_folded_it_makes_the_same_sound() -> None:
+    torch.manual_seed(0)
+    net = OobleckAutoencoder(8, 2, 8, (1, 2, 4), (2, 3, 8))
+    wave = torch.randn(2, 2, 1000)
+    with torch.no_grad():
+        for weight in net.parameters():  # a norm of the weights that is not the start's
+            weight.add_(0.1 * torch.randn_like(weight))
+        z = net.encode(wave).mean
+        expected = net.decode(z, 1000)
+        fold(net)
+        assert not any("original" in name for name in net.state_dict())
+        torch.testing.assert_close(net.encode(wave).mean, z, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(net.decode(z, 1000), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_what_is_coded_without_gradients_is_what_is_trained() -> None:
+    """In place or not; and neither the waveform nor the latent is overwritten."""
+    net = OobleckAutoencoder(8, 1, 8, (1, 2), (2, 4))
+    wave = torch.randn(2, 1, 100)
+    z = net.encode(wave).mean
+    given = wave.clone(), z.detach().clone()
+    with torch.no_grad():
+        torch.testing.assert_close(net.encode(given[0]).mean, z)
+        torch.testing.assert_close(net.decode(given[1], 100), net.decode(z, 100))
+    assert torch.equal(given[0], wave)
+    assert torch.equal(given[1], z)

@@ -112,15 +112,8 @@ class Mean(nn.ModuleList):
         return torch.stack([module(x) for module in self]).mean(0)
 
 
-class _ChannelsFirst(Snake):
-    """The snake of (B, C, T), which convolutions take."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.mT).mT
-
-
 def _activation(channels: int, antialias: bool) -> nn.Module:
-    snake = _ChannelsFirst(channels)
+    snake = Snake(channels)
     return AntiAliased(snake) if antialias else snake
 
 
