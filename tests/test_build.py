@@ -135,10 +135,7 @@ def test_a_model_that_leans_on_a_shipped_autoencoder(
         complete(Stored(whole.path, {**whole.facts, "autoencoder": other}, own))
 
 
-def test_weight_norm_is_folded_in_use_and_kept_in_checkpoints(
-    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_weight_norm_is_folded_in_use_and_kept_in_checkpoints(train: Train, tmp_path: Path) -> None:
     oobleck = [
         "model=vae_oobleck", "model.channels=4", "model.width=4", "model.multiples=[1,2]",
         "model.strides=[4,8]", *[each for each in VAE if each.startswith("loader")],
@@ -153,7 +150,8 @@ def test_weight_norm_is_folded_in_use_and_kept_in_checkpoints(
         "state_dict"
     ].keys()
     # Encoded by a folded copy, filed under the weights as they are in the checkpoint.
-    (latents,) = (tmp_path / "data" / "latents").glob(f"*{shared.fingerprint()}*")
+    shards = Path(stored(tmp_path / "dit")["glissando"]["config"]["prepare"]["shards"])
+    (latents,) = (shards.parent / "data" / "latents").glob(f"*{shared.fingerprint()}*")
     before = sorted(path.stat().st_mtime_ns for path in latents.rglob("*.tar"))
     train(tmp_path / "dit", *more, "trainer.max_steps=2", f"ckpt={tmp_path / 'dit'}")
     assert sorted(path.stat().st_mtime_ns for path in latents.rglob("*.tar")) == before
