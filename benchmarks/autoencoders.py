@@ -218,14 +218,18 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     shape = Shape(width=8, channels=8, seconds=0.2) if given.short else Shape(seconds=given.clip)
-    print(f"python benchmarks/autoencoders.py {' '.join(sys.argv[1:])}\n{shape}")
+    print(f"python benchmarks/autoencoders.py {' '.join(sys.argv[1:])}")
     for name in [given.only] if given.only else [*TABLES, "long"]:
         if name == "long":
             size = ["--width", str(given.width), "--seconds", str(given.seconds)]
-            rows, heading, columns = [fresh(__file__, "--row", *size)], "a long decode", LONG
+            rows, heading, columns = (
+                [fresh(__file__, "--row", *size)],
+                f"a long decode, {LAYOUT}",
+                LONG,
+            )
         else:
             measured, heading, columns = TABLES[name]
-            rows = measured(shape, given.runs)
+            rows, heading = measured(shape, given.runs), f"{heading}: {shape}"
         rows = [{"table": name, **row} for row in rows]
         show(f"\n{heading} (one thread)", rows, columns, given.json)
 
