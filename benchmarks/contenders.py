@@ -173,7 +173,7 @@ def in_turn(
 
     Whatever else the machine does falls on all alike, and ratios may be taken round by round. Each
     round has an order of its own, because what a work finds in the allocator is what the one before
-    has left there: a training step after a forward pass can be a quarter slower than after another
+    has left there: a training step after a forward pass was a fifth slower than after another
     step. On a processor it is the time that this process had of it: with one thread that is what
     the clock shows when nobody else wants the core.
     """

@@ -11,6 +11,8 @@ On one processor thread, and again on a GPU where there is one:
   here and at the size of conf/model/dit.yaml.
 - keeping: cross-attention's keys and values computed once a clip, as generation does, or each step.
 - attention: what a forward and backward pass keeps as clips grow; see benchmarks/alive.py.
+- kernels: attention in bfloat16 as plain products, which a processor gets where there are few
+  scores, and by torch's fused kernel.
 - text: a training step's captions from the encoder, from its cache on disk, and from memory.
 
 What is compared takes turns, and a ratio is the median (range) of the rounds' ratios. Seconds on a
@@ -29,7 +31,7 @@ from typing import Any, ClassVar
 import torch
 from contenders import STABLE_AUDIO, Contender, Given, Shape, config, in_turn, ours, over, theirs
 from measure import Row, show, spread
-from spared import attention, keys_kept, text
+from spared import attention, kernels, keys_kept, text
 
 from glissando.condition import Condition, Vector
 from glissando.conditioning.base import Mechanism
@@ -166,6 +168,16 @@ TABLES: dict[str, tuple[Callable[[Shape, int, str], list[Row]], str, Columns]] =
             "(N, N) tensors": lambda row: str(row["squares"]),
             "MiB of one for each head": lambda row: mib(row["square_bytes"]),
             "step ms": lambda row: ms(row["seconds"]),
+        },
+    ),
+    "kernels": (
+        kernels,
+        "attention in bfloat16, forward and back",
+        {
+            "batch x heads x N x S": lambda row: row["batch x heads x N x S"],
+            "plain products ms": lambda row: ms(row["seconds"]),
+            "fused kernel ms": lambda row: ms(row["fused"]),
+            "fused / plain": lambda row: spread(row["gain"], ".2f"),
         },
     ),
     "text": (

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from alive import Alive
@@ -28,6 +30,7 @@ from torch import Tensor
 from glissando.build import plain
 from glissando.checkpoints.instantiate import instantiate
 from glissando.condition import Condition
+from glissando.conditioning import attend
 from glissando.conditioning.cross_attention import CrossAttend
 from glissando.conditioning.keep import keeping
 from glissando.guidance.classifier_free import ClassifierFree
@@ -111,6 +114,41 @@ def attention(shape: Shape, runs: int, device: str) -> list[Row]:
         if rows and not padded:
             row["bytes_a_token"] = (seen.most - rows[-1]["bytes"]) / (tokens - rows[-1]["tokens"])
         rows.append(row)
+    return rows
+
+
+def kernels(shape: Shape, runs: int, device: str) -> list[Row]:
+    """Attention in bfloat16, forward and back, as plain products and by torch's fused kernel.
+
+    Batch, heads and tokens are the shipped DiT's, ``shape``'s, its cross-attention's, and those of
+    longer clips; a head has 64 features. On a GPU there is but the one kernel.
+    """
+    if device != "cpu":
+        return []
+    sizes = [(16, 5, 66, 66), (4, 8, 257, 257), (4, 8, 257, 64)]
+    sizes += [(1, 8, tokens, tokens) for tokens in (512, 1025, 2049)]
+    rows: list[Row] = []
+    for batch, heads, tokens, keys in sizes:
+        parts = [
+            torch.randn(batch, n, heads, 64, device=device).bfloat16().transpose(1, 2)
+            for n in (tokens, keys, keys)
+        ]
+        parts = [part.requires_grad_() for part in parts]
+
+        def both(short: float, parts: list[Tensor] = parts) -> None:
+            with patch.object(attend, "SHORT", short):
+                out = attend.attend(parts[0], parts[1], parts[2])
+            torch.autograd.grad(out.float().square().mean(), parts)
+
+        works = {"plain": partial(both, math.inf), "fused": partial(both, 0)}
+        took = in_turn(works, runs, device)
+        rows.append(
+            {
+                "batch x heads x N x S": f"{batch} x {heads} x {tokens} x {keys}",
+                "seconds": took["plain"], "fused": took["fused"], "device": device,
+                "gain": over(took["fused"], took["plain"]),
+            }
+        )  # fmt: skip
     return rows
 
 

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from glissando.errors import UserError
 
-# Up to so many scores a head, a processor does attention in bfloat16 by plain products: 2 to 6
-# times as fast as torch's fused kernel (benchmarks/README.md), while its caches hold the scores.
+# Up to so many scores a head, a processor does attention in bfloat16 by plain products: 1.1 to 3
+# times as fast as torch's fused kernel (benchmarks/networks.py --only kernels), the more the fewer.
 SHORT = 512**2
 
 
