@@ -119,14 +119,18 @@ def test_the_high_pass_is_butterworth_s() -> None:
 # ---- dynamics --------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize(
-    ("n", "window"), [(300, 51), (80, 51), (51, 51), (30, 51), (10, 3), (4, 5)]
+    ("n", "window"),
+    [(300, 51), (100, 51), (80, 51), (51, 51), (40, 51), (30, 51), (10, 3), (5, 3), (4, 5), (2, 9)],
 )
-def test_the_smoothing_is_scipy_s(n: int, window: int) -> None:
-    values = torch.randn(n, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+def test_the_smoothing_is_scipy_s(n: int, window: int, dtype: torch.dtype) -> None:
+    values = torch.randn(3, n, dtype=dtype, generator=torch.Generator().manual_seed(0))
     fits = min(window, n)
-    expected = savgol_filter(values, fits, 2) if fits > 3 else values
-    np.testing.assert_allclose(savitzky_golay(values, window), expected, atol=1e-9)
+    expected = savgol_filter(values.double().numpy(), fits, 2) if fits > 3 else values
+    tolerance = 1e-9 if dtype == torch.float64 else 2e-5
+    np.testing.assert_allclose(savitzky_golay(values, window), expected, atol=tolerance)
+    torch.testing.assert_close(savitzky_golay(values[0], window), savitzky_golay(values, window)[0])
 
 
 def test_a_sine_is_as_loud_as_it_is() -> None:

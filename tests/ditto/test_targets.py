@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import scipy.signal
+import scipy.fft
 import soundfile
 import torch
 from torch import Tensor
 
 from glissando.ditto.base import Aim, Sound, Target
 from glissando.ditto.inpaint import Inpaint
-from glissando.ditto.intensity import Intensity, Loudness, SavitzkyGolay, interpolated
+from glissando.ditto.intensity import Intensity, Loudness, interpolated
 from glissando.ditto.melody import NAMES, Melody, Tune
 from glissando.ditto.points import held, points
 from glissando.ditto.stft import LogMel, power
@@ -39,15 +39,6 @@ def pitch(semitones: int) -> float:
 
 
 # ---- intensity -------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("length", "window"), [(100, 51), (51, 51), (40, 51), (5, 3), (2, 9)])
-def test_smoothing_is_scipy_s(length: int, window: int) -> None:
-    values = torch.randn(3, length, generator=torch.Generator().manual_seed(0))
-    short = min(window, length - 1 + length % 2)
-    wanted = scipy.signal.savgol_filter(values.double().numpy(), short, min(2, short - 1))
-    smooth = SavitzkyGolay(length, window)(values)
-    np.testing.assert_allclose(smooth.numpy(), wanted, atol=2e-5)
 
 
 def test_the_loudness_of_sines() -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from pathlib import Path
+
 import pytest
 import torch
 
 from glissando.errors import UserError
 from glissando.training.mixup import BeatMixup, beats_of
+from tiny import DIT, Train, numbers, stored
 
 ROWS = [
     {"bpm": 100, "beats": [0.3, 0.9, 1.5], "crop_start": 0.0},
@@ -78,3 +83,38 @@ def test_off_is_nothing_at_all() -> None:
 def test_what_cannot_be_is_refused(option: str, value: float) -> None:
     with pytest.raises(UserError, match=rf"diffusion\.mixup\.{option}={value} must be"):
         BeatMixup(**{option: value})
+
+
+@pytest.fixture
+def beaten(songs: Path, tmp_path: Path) -> Path:
+    """The tones with a tempo and beats beside them."""
+    root = tmp_path / "beaten"
+    root.mkdir()
+    for number, tone in enumerate(sorted(songs.glob("*.wav"))):
+        shutil.copy(tone, root)
+        facts = {"caption": "a tone", "bpm": 120, "beats": [0.1 + 0.02 * number, 0.6, 1.1]}
+        (root / f"{tone.stem}.json").write_text(json.dumps(facts))
+    return root
+
+
+def test_training_mixes_when_asked_and_goes_on_as_if_unbroken(
+    train: Train, vae: Path, beaten: Path, tmp_path: Path
+) -> None:
+    some = [
+        *DIT, f"representation.autoencoder={vae}", f"data.root={beaten}",
+        f"prepare.shards={tmp_path / 'shards'}",
+    ]  # fmt: skip
+    for name, steps, p, more in (
+        ("off", 4, 0, []), ("whole", 4, 1, []), ("halves", 2, 1, []),
+        ("halves", 4, 1, ["ckpt=last"]),
+    ):  # fmt: skip
+        train(
+            tmp_path / name, *some, f"trainer.max_steps={steps}", f"diffusion.mixup.p={p}",
+            "schedule=constant", *more,
+        )  # fmt: skip
+    losses = {name: [row.get("train/loss") for row in numbers(tmp_path / name)]
+              for name in ("off", "whole", "halves")}  # fmt: skip
+    assert losses["whole"] != losses["off"]
+    whole, halves = (stored(tmp_path / name)["state_dict"] for name in ("whole", "halves"))
+    for weight in whole:
+        torch.testing.assert_close(halves[weight], whole[weight], atol=0, rtol=0)

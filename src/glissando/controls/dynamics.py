@@ -50,20 +50,20 @@ class Dynamics(Control):
 
 
 def savitzky_golay(values: Tensor, window: int, degree: int = 2) -> Tensor:
-    """(n,) -> (n,): each value is that of a polynomial fitted to the ``window`` values around it.
+    """(..., n) -> (..., n): each value is that of a polynomial fitted to ``window`` around it.
 
     Near the ends it is fitted to the first or last ``window`` values (Savitzky & Golay 1964;
     scipy's ``savgol_filter`` in its mode "interp"). ``window`` is odd; one longer than the values
     is as long as they are.
     """
-    window = min(window, len(values))
+    window = min(window, values.shape[-1])
     if window <= degree + 1:
         return values
     places = torch.arange(window, dtype=torch.float64) - (window - 1) / 2
     basis = places[:, None] ** torch.arange(degree + 1)
-    fit = basis @ torch.linalg.pinv(basis)  # row i: the fitted value at place i
+    fit = (basis @ torch.linalg.pinv(basis)).to(values)  # row i: the fitted value at place i
     half = window // 2
-    middle = conv1d(values.double()[None, None], fit[half][None, None])[0, 0]
-    start = fit[:half] @ values[:window].double()
-    end = fit[half + 1 :] @ values[-window:].double()
-    return torch.cat([start, middle, end])
+    middle = conv1d(values.reshape(-1, 1, values.shape[-1]), fit[half].expand(1, 1, -1))
+    start = values[..., :window] @ fit[:half].T
+    end = values[..., -window:] @ fit[half + 1 :].T
+    return torch.cat([start, middle.view(*values.shape[:-1], -1), end], -1)

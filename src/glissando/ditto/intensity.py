@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import conv1d, pad
+from torch import Tensor
+from torch.nn.functional import pad
 
+from glissando.controls.dynamics import savitzky_golay
 from glissando.ditto.base import Aim, Sound, Target, either
 from glissando.ditto.points import number, points
 from glissando.ditto.stft import SILENCE
@@ -17,8 +18,6 @@ from glissando.errors import UserError
 
 BLOCK = 0.02
 """Seconds of which the loudness is one number: a period of the lowest notes."""
-DEGREE = 2
-"""Of the smoothing polynomials."""
 EXAMPLE = "0:-40 3:-10 6:-40"
 
 
@@ -84,8 +83,7 @@ class Loudness(Aim):
         self.block = max(1, round(BLOCK * sound.sample_rate))
         frames = -(-sound.length // self.block)
         self.step = self.block / sound.sample_rate
-        window = round(smooth / self.step) // 2 * 2 + 1
-        self.smoothing = SavitzkyGolay(frames, window)
+        self.window = round(smooth / self.step) // 2 * 2 + 1
         self.register_buffer("times", (torch.arange(frames) + 0.5) * self.step)
         self.register_buffer("wanted", torch.full((frames,), torch.nan))
 
@@ -100,7 +98,7 @@ class Loudness(Aim):
         total = pad(power, (0, -length % self.block)).unflatten(1, (-1, self.block)).sum(2)
         count = torch.full_like(total, self.block)
         count[:, -1] = length - (total.shape[1] - 1) * self.block  # the last may not be whole
-        return self.smoothing(10 * (total / count + SILENCE).log10())
+        return savitzky_golay(10 * (total / count + SILENCE).log10(), self.window)
 
     def told(self, wave: Tensor) -> list[dict[str, Any]]:
         wanted = rounded(self.wanted)
@@ -113,34 +111,6 @@ class Loudness(Aim):
 def rounded(values: Tensor) -> list[float]:
     """(T,) as plain numbers to a tenth."""
     return [round(value, 1) for value in values.tolist()]
-
-
-class SavitzkyGolay(nn.Module):
-    """Each value of a row replaced by that of a quadratic fitted to the ``window`` around it.
-
-    Near the ends to the first or last ``window`` values (Savitzky & Golay 1964; scipy's
-    ``savgol_filter`` in its mode "interp"). ``window`` is odd, and shortened to rows of ``length``
-    that are shorter.
-    """
-
-    fits: Tensor
-
-    def __init__(self, length: int, window: int) -> None:
-        super().__init__()
-        self.window = min(window, length - 1 + length % 2)
-        places = torch.arange(self.window, dtype=torch.float64) - self.window // 2
-        powers = places[:, None] ** torch.arange(min(DEGREE, self.window - 1) + 1)
-        # Row i: the weights of the values for the polynomial's own value at place i.
-        self.register_buffer("fits", (powers @ torch.linalg.pinv(powers)).float())
-
-    def forward(self, values: Tensor) -> Tensor:
-        """(B, T) -> (B, T), T = ``length``."""
-        window, half = self.window, self.window // 2
-        fits = self.fits.to(values)
-        middle = conv1d(values[:, None], fits[half].expand(1, 1, -1))[:, 0]
-        begin = values[:, :window] @ fits[:half].T
-        end = values[:, -window:] @ fits[half + 1 :].T
-        return torch.cat([begin, middle, end], 1)
 
 
 def interpolated(times: Tensor, at: Tensor, values: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from glissando.controls.melody import HIGHEST, pitch_classes
 from glissando.ditto.base import Aim, Sound, Target, either
 from glissando.ditto.points import held, points
 from glissando.ditto.stft import SILENCE, power, size
@@ -16,10 +17,6 @@ from glissando.errors import UserError
 
 NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 EXAMPLE = "0:C 0.5:E 1:G 2:-"
-WIDTH = 0.35
-"""Semitones: the deviation of a pitch class's weight, half the width of a note's peak."""
-HIGHEST = 4186.0
-"""Hz, the highest C of a piano; above it are overtones alone."""
 _NOTE = re.compile(r"([A-Ga-g])([#b]?)(-?\d)?")
 
 
@@ -86,7 +83,11 @@ class Tune(Aim):
         self.hop = self.n_fft // 4
         self.step = self.hop / sound.sample_rate
         self.times = [k * self.step for k in range(sound.length // self.hop + 1)]
-        self.register_buffer("weights", pitch_classes(sound.sample_rate, self.n_fft, low))
+        hz = torch.arange(self.n_fft // 2 + 1) * sound.sample_rate / self.n_fft
+        # From half a semitone lower on, so that a note on the edge is heard whole.
+        heard = hz >= low * 2 ** (-0.5 / 12)
+        weights = pitch_classes(sound.sample_rate, self.n_fft) * heard
+        self.register_buffer("weights", weights)
         self.register_buffer("wanted", torch.full((len(self.times),), -1))
 
     def chroma(self, wave: Tensor) -> Tensor:
@@ -129,18 +130,3 @@ def pitch_class(name: str) -> int:
     if match is None:
         raise UserError(f"ditto.notes: {name!r} is no note, as in ditto.notes={EXAMPLE!r}")
     return (NAMES.index(match[1].upper()) + {"#": 1, "b": -1, "": 0}[match[2]]) % 12
-
-
-def pitch_classes(sample_rate: int, n_fft: int, low: float) -> Tensor:
-    """(12, n_fft // 2 + 1): how much of a bin's power belongs to each pitch class, C first.
-
-    A Gaussian of ``WIDTH`` semitones around the nearest of a class's pitches (A = 440 Hz), as in a
-    constant-Q chroma; nothing below ``low`` and above ``HIGHEST``.
-    """
-    hz = torch.arange(n_fft // 2 + 1, dtype=torch.float64) * sample_rate / n_fft
-    semitones = 69 + 12 * torch.log2(hz.clamp(min=1e-9) / 440)
-    away = (semitones - torch.arange(12)[:, None] + 6) % 12 - 6
-    weights = torch.exp(-((away / WIDTH) ** 2) / 2)
-    # Half a semitone lower, so that a note on the edge is heard whole.
-    edge = low * 2 ** (-0.5 / 12)
-    return torch.where((hz >= edge) & (hz <= HIGHEST), weights, 0).float()
