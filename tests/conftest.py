@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from glissando.cli.conf import config_dir
 if str(Path(__file__).parent) not in sys.path:  # `tiny`, in any import mode
     sys.path.insert(0, str(Path(__file__).parent))
 
-from tiny import RATE, SHORT, VAE, Train
+from tiny import RATE, SHORT, VAE, Command, Said, Train
 
 
 @pytest.fixture(scope="session")
@@ -72,3 +74,40 @@ def vae(train: Train, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("vae")
     train(folder, *VAE, "trainer.max_steps=4")
     return folder
+
+
+@pytest.fixture
+def own_logging() -> Iterator[None]:
+    """Hydra sets up logging for the process that it thinks is its own: put back what was there."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+@pytest.fixture
+def command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
+    own_logging: None,
+) -> Command:  # fmt: skip
+    """``command(name, *argv)``: ``glissando <name> …`` in this process and an empty folder."""
+    from glissando.cli.console import COMMANDS
+    from glissando.cli.main import run
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # run sets it
+    monkeypatch.delenv("GLISSANDO_DEBUG", raising=False)
+
+    def command(name: str, *argv: str) -> Said:
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *argv])
+        capfd.readouterr()
+        status = 0
+        try:
+            run(name, COMMANDS[name].config, COMMANDS[name].function)
+        except SystemExit as exit_:
+            status = int(exit_.code or 0)
+        said = capfd.readouterr()
+        return Said(status, said.out, said.err)
+
+    return command

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from glissando.build import bare_network, rebuilt, representation
 from glissando.cli.conf import config_dir
 from glissando.condition import Sizes
 from glissando.networks.summary import parameters
-from tiny import Said, numbers
+from tiny import Command, numbers
 
 CONF = config_dir()
 README = Path(__file__).resolve().parents[1] / "README.md"
@@ -121,34 +120,8 @@ def _split(named: list[tuple[str, tuple[int, ...]]]) -> list[tuple[int, ...]]:
     return parts
 
 
-@pytest.fixture
-def command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Callable[..., Said]:
-    """``command(name, *argv)`` in this process and an empty folder."""
-    import sys
-
-    from glissando.cli.console import COMMANDS
-    from glissando.cli.main import run
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
-
-    def command(name: str, *argv: str) -> Said:
-        monkeypatch.setattr(sys, "argv", [f"{name}.py", *argv])
-        status = 0
-        try:
-            run(name, COMMANDS[name].config, COMMANDS[name].function)
-        except SystemExit as exit_:
-            status = int(exit_.code or 0)
-        said = capfd.readouterr()
-        return Said(status, said.out, said.err)
-
-    return command
-
-
 @pytest.mark.parametrize("name", ["presto_base", "stable_audio", "stable_audio_open"])
-def test_an_autoencoder_that_is_not_named(name: str, command: Callable[..., Said]) -> None:
+def test_an_autoencoder_that_is_not_named(name: str, command: Command) -> None:
     said = command("train", f"experiment={name}", "trainer=cpu", "logger=csv")
     assert said.status == 1
     line = (
@@ -160,7 +133,7 @@ def test_an_autoencoder_that_is_not_named(name: str, command: Callable[..., Said
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_a_tiny_system_trains_samples_and_decodes(
-    name: str, command: Callable[..., Said], tmp_path: Path
+    name: str, command: Command, tmp_path: Path
 ) -> None:
     said = command(
         "train", f"experiment={name}_tiny", "hydra.run.dir=run", "data.clips=24", "trainer=cpu",

@@ -36,6 +36,9 @@ class Said(NamedTuple):
     err: str
 
 
+Command = Callable[..., Said]
+
+
 def refused(said: Said, line: str) -> None:
     """It ended with status 1 and, after what it had said of its progress, one line like this."""
     assert said.status == 1

@@ -1,17 +1,8 @@
 from __future__ import annotations
 
-import logging
-import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
-from glissando.cli.console import COMMANDS
-from glissando.cli.main import run
-from tiny import Said
-
-Command = Callable[..., Said]
 
 FILES = {
     "play.yaml": """\
@@ -53,36 +44,8 @@ hydra:
 
 
 @pytest.fixture(autouse=True)
-def _logging() -> Iterator[None]:
-    """Hydra sets up logging for the process that it thinks is its own: put back what was there."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-
-
-@pytest.fixture
-def command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Command:
-    """``command(name, *argv)``: ``glissando <name> …`` in this process and an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # run sets it
-    monkeypatch.delenv("GLISSANDO_DEBUG", raising=False)
-
-    def command(name: str, *argv: str) -> Said:
-        monkeypatch.setattr(sys, "argv", [f"{name}.py", *argv])
-        capfd.readouterr()
-        status = 0
-        try:
-            run(name, COMMANDS[name].config, COMMANDS[name].function)
-        except SystemExit as exit_:
-            status = int(exit_.code or 0)
-        said = capfd.readouterr()
-        return Said(status, said.out, said.err)
-
-    return command
+def _logging(own_logging: None) -> None:
+    """Of all tests here."""
 
 
 @pytest.fixture
