@@ -202,7 +202,8 @@ def _write(
 
 def _npz(arrays: Mapping[str, np.ndarray]) -> bytes:
     file = io.BytesIO()
-    np.savez(file, **arrays)
+    # Without allow_pickle=, which NumPy before 2.1 takes for one of the arrays.
+    np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
     return file.getvalue()
 
 
