@@ -161,6 +161,39 @@ def test_resuming_what_does_not_fit(
         train(tmp_path, *other, f"ckpt={vae}", "trainer.max_steps=6")
 
 
-def test_the_rate_is_finite_or_the_run_stops(train: Train, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"the loss is .*lower optimizer\.lr"):
-        train(tmp_path, *VAE, "optimizer.lr=1e30", "schedule.warmup=0", "trainer.max_steps=30")
+def damage(path: Path) -> None:
+    """One bit of one weight, which torch would read without a word."""
+    content = bytearray(path.read_bytes())
+    at = content.find(b"\x00" * 64, len(content) // 2)
+    content[at + 200] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(
+    train: Train, tmp_path: Path, capfd: Any
+) -> None:
+    run = [*VAE, "callbacks.checkpoint.every_n_train_steps=2", "callbacks.checkpoint.save_top_k=0"]
+    train(tmp_path / "whole", *run, "trainer.max_steps=6", "trainer.val_check_interval=3")
+    run += ["schedule.steps=6"]
+    train(tmp_path / "parts", *run, "trainer.max_steps=4", "trainer.val_check_interval=3")
+    last = tmp_path / "parts" / "checkpoints" / "last.ckpt"
+    previous = last.with_name("previous.ckpt")
+    damage(last)
+    capfd.readouterr()
+    train(
+        tmp_path / "parts", *run, "trainer.max_steps=6", "trainer.val_check_interval=3", "ckpt=last"
+    )
+    said = capfd.readouterr().err
+    assert f"{last} is damaged" in said
+    assert f"resuming {previous}" in said
+    assert_same(tmp_path / "whole", tmp_path / "parts")
+
+    torn = last.read_bytes()[:-1000]
+    last.write_bytes(torn)
+    with pytest.raises(
+        UserError, match=r"last\.ckpt is damaged .*; ckpt=.*previous\.ckpt is the one"
+    ):
+        train(tmp_path / "parts", *run, "trainer.max_steps=7", f"ckpt={last}")
+    previous.write_bytes(torn)
+    with pytest.raises(UserError, match=r"there is no other: init= a best"):
+        train(tmp_path / "parts", *run, "trainer.max_steps=7", "ckpt=last")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import pickle
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from glissando.errors import UserError
 
 WEIGHTS = "model.safetensors"
 FACTS = "model.yaml"
+PREVIOUS = "previous.ckpt"  # what last.ckpt was before
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,23 @@ def _nearest(name: str, pretrained: Path | None, runs: Path) -> str:
     known += [str(p) for p in Path(name).expanduser().parent.glob("*.ckpt")]
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.3) or known[:3]
     return f"nearest: {', '.join(close)}" if close else "nothing was trained here yet"
+
+
+def whole(path: Path) -> Path:
+    """``path``, if every byte of the checkpoint is as it was written (its parts carry CRCs).
+
+    Raises UserError if not. Reading alone would notice a torn end, but not a changed weight.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, OSError) as error:
+        damaged = str(error)
+    if damaged is not None:
+        earlier = path.with_name(PREVIOUS)
+        hint = f"; ckpt={earlier} is the one before" if path != earlier and earlier.exists() else ""
+        raise UserError(f"{path} is damaged ({damaged}){hint}")
+    return path
 
 
 def read_training(path: Path) -> dict[str, Any]:

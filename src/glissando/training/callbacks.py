@@ -5,17 +5,17 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from glissando.errors import UserError
 from glissando.training.memory import Peak
 from glissando.training.progress import say
+from glissando.training.safe_io import keep_previous
 
 
 class Facts(L.Callback):
@@ -29,22 +29,6 @@ class Facts(L.Callback):
     ) -> None:
         checkpoint["glissando"] = self.facts
         checkpoint.pop("datamodule_hyper_parameters", None)
-
-
-class Finite(L.Callback):
-    """Stops a run whose loss has become NaN or infinite, every ``every`` steps: one look, no sync
-    between."""
-
-    def __init__(self, every: int = 20) -> None:
-        self.every = every
-
-    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
-        loss = trainer.callback_metrics.get("train/loss")
-        if trainer.global_step % self.every == 0 and loss is not None and not torch.isfinite(loss):
-            raise UserError(
-                f"the loss is {float(loss)} at step {trainer.global_step}: lower optimizer.lr, or "
-                "trainer.precision=32-true; the last good checkpoint is kept"
-            )
 
 
 class Speed(L.Callback):
@@ -95,10 +79,13 @@ class Last(Checkpoint):
     continues exactly; a second one stops at once and saves nothing. Where a validation follows the
     step, the file is written again after it: latent statistics are measured there. Other than
     ``ModelCheckpoint`` it never saves within an accumulation of gradients.
+
+    What it replaces stays beside it as ``previous.ckpt``, for the day on which the disk damages the
+    newest. ``good`` says whether the weights may be kept; where not, nothing is written.
     """
 
-    def __init__(self, path: Path, every: int) -> None:
-        self.path, self.every = path, every
+    def __init__(self, path: Path, every: int, good: Callable[[], bool] = lambda: True) -> None:
+        self.path, self.every, self.good = path, every, good
         self._began = -1  # global step in front of the present batch
         self._saved = -1
         self._asked = False
@@ -152,6 +139,10 @@ class Last(Checkpoint):
         self._restore_handler()
 
     def _save(self, trainer: L.Trainer) -> None:
+        if not self.good():
+            return
+        if trainer.is_global_zero and self._saved != trainer.global_step:
+            keep_previous(self.path)
         self._saved = trainer.global_step
         trainer.save_checkpoint(self.path)
 

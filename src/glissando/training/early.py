@@ -16,6 +16,7 @@ NUMBERS = {
     "callbacks.checkpoint.every_n_train_steps": 0,
     "callbacks.checkpoint.save_top_k": -1,
     "callbacks.demo.every_n_steps": 0,
+    "callbacks.guard.patience": 1,
 }
 PRECISIONS = ("highest", "high", "medium")
 

@@ -20,16 +20,17 @@ from torch import Tensor
 
 from glissando.build import Run, plain
 from glissando.checkpoints.facts import facts
-from glissando.checkpoints.files import locate, read, read_training
+from glissando.checkpoints.files import PREVIOUS, locate, read, read_training, whole
 from glissando.checkpoints.instantiate import instantiate
 from glissando.cli.conf import pretrained_dir
 from glissando.datasets.shards import read_dataset
 from glissando.errors import UserError
-from glissando.training.callbacks import Best, Facts, Finite, Last, Speed, ValidateLast
+from glissando.training.callbacks import Best, Facts, Last, Speed, ValidateLast
 from glissando.training.csv_log import MetricsCSV
 from glissando.training.data import Position
 from glissando.training.early import look_over
 from glissando.training.ema import EMA
+from glissando.training.guard import Guard
 from glissando.training.loggers import close
 from glissando.training.precision import resolve
 from glissando.training.progress import ProgressBar, say
@@ -76,17 +77,28 @@ def resume_from(ckpt: str | None, folder: Path) -> Path | None:
     if ckpt is None:
         return None
     if ckpt == "last":
-        own = _last(folder)
-        if own.is_file():
-            say(f"resuming {own}")
-            return own
-        say(f"ckpt=last: nothing to resume in {folder} yet, starting afresh")
-        return None
+        return _own(folder)
     path = locate(ckpt)
     if path.is_dir():
         raise UserError(f"ckpt={ckpt} is a shipped model without optimizer state: use init={ckpt}")
-    say(f"resuming {path}")
+    say(f"resuming {whole(path)}")
     return path
+
+
+def _own(folder: Path) -> Path | None:
+    """This run folder's newest checkpoint that is not damaged; None if it has none at all."""
+    found = [p for p in (_last(folder), _last(folder).with_name(PREVIOUS)) if p.is_file()]
+    for path in found:
+        try:
+            say(f"resuming {whole(path)}")
+            return path
+        except UserError as error:
+            fault = error
+            say(f"{fault}: looking for the one before")
+    if found:
+        raise UserError(f"ckpt=last: {fault}, and there is no other: init= a best-*.ckpt instead")
+    say(f"ckpt=last: nothing to resume in {folder} yet, starting afresh")
+    return None
 
 
 def _stage(name: str) -> Any:
@@ -162,8 +174,9 @@ def _trainer(cfg: DictConfig, run: Run, folder: Path) -> L.Trainer:
     run.facts |= facts(run.kind, plain(cfg), run.representation)
     run.facts["averaged"] = run.module.averaged_name
     checkpoint, demo = cfg.callbacks.checkpoint, plain(cfg.callbacks.demo)
+    guard = Guard(folder, cfg.callbacks.guard.patience)
     callbacks: list[Callback] = [
-        Position(), Facts(run.facts), Finite(), Speed(cfg.loader.batch_size), ValidateLast(),
+        Position(), Facts(run.facts), guard, Speed(cfg.loader.batch_size), ValidateLast(),
     ]  # fmt: skip
     if demo["every_n_steps"]:
         callbacks.append(run.module.demo(folder / "demos", **demo))
@@ -172,7 +185,7 @@ def _trainer(cfg: DictConfig, run: Run, folder: Path) -> L.Trainer:
         callbacks.append(EMA(cfg.ema))
     if cfg.callbacks.progress:
         callbacks.append(ProgressBar())
-    callbacks.append(Last(_last(folder), checkpoint.every_n_train_steps))
+    callbacks.append(Last(_last(folder), checkpoint.every_n_train_steps, good=lambda: guard.good))
     if checkpoint.save_top_k:
         callbacks.append(Best(folder / "checkpoints", cfg.monitor, checkpoint.save_top_k))
     settings = plain(cfg.trainer)
