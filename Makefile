@@ -33,7 +33,7 @@ dev: $(VENV)/.installed-dev
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "== installing the tools of development"
-	$(PIP) install --quiet -c constraints.txt -e ".[scores,tensorboard,ode,dev]"
+	$(PIP) install --quiet -c constraints.txt -e ".[scores,tensorboard,ode,slurm,sweeps,dev]"
 	@touch $@
 
 demo: venv

@@ -23,3 +23,14 @@ def write_whole(path: Path, data: bytes) -> None:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def sync_folder(folder: Path) -> None:
+    """What was renamed in `folder` stays so after a power cut."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return  # Windows cannot, and need not
+    handle = os.open(folder, os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -172,6 +172,20 @@ def test_interruption_and_a_full_disk(call: Call) -> None:
     assert err.startswith("error: no space left on the disk for /x/000.tar: free some")
 
 
+def test_out_of_memory_names_what_to_lower(call: Call) -> None:
+    import torch
+
+    def processor(_: DictConfig) -> None:
+        torch.empty(1 << 50)
+
+    graphics = raising(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."))
+    for function in (processor, graphics, raising(MemoryError())):
+        status, err = call(function=function)
+        assert status == 1
+        assert err.startswith("error: out of memory: in training lower loader.batch_size=")
+        assert err.count("\n") == 1
+
+
 def test_a_missing_value_names_its_key(call: Call) -> None:
     status, err = call(function=lambda cfg: cfg.owner)
     assert (status, err) == (1, "error: owner has no value yet: set owner=…\n")

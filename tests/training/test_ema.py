@@ -25,7 +25,7 @@ def set_to(target: Any, value: float) -> None:
 def test_closed_form() -> None:
     """twin_k = d_k twin_{k - 1} + (1 - d_k) w_k with d_k = min(d, (1 + k) / (10 + k))."""
     target, ema = module(1.0), EMA(0.5)
-    ema.on_fit_start(None, target)  # type: ignore[arg-type]
+    ema.on_train_start(None, target)  # type: ignore[arg-type]
     expected = 1.0
     for step in range(1, 30):
         set_to(target, float(step * step))
@@ -37,7 +37,7 @@ def test_closed_form() -> None:
 
 def test_swapped_in_for_validation_and_back() -> None:
     target, ema = module(1.0), EMA(0.9)
-    ema.on_fit_start(None, target)  # type: ignore[arg-type]
+    ema.on_train_start(None, target)  # type: ignore[arg-type]
     set_to(target, 3.0)
     ema.on_validation_start(None, target)  # type: ignore[arg-type]
     assert target.averaged.weight.flatten().tolist() == [1.0, 1.0]
@@ -48,7 +48,7 @@ def test_swapped_in_for_validation_and_back() -> None:
 
 def test_an_exception_within_validation_puts_the_weights_back() -> None:
     target, ema = module(1.0), EMA(0.9)
-    ema.on_fit_start(None, target)  # type: ignore[arg-type]
+    ema.on_train_start(None, target)  # type: ignore[arg-type]
     set_to(target, 3.0)
     ema.on_validation_start(None, target)  # type: ignore[arg-type]
     ema.on_exception(None, target, RuntimeError())  # type: ignore[arg-type]
@@ -58,7 +58,7 @@ def test_an_exception_within_validation_puts_the_weights_back() -> None:
 
 def test_stored_and_restored() -> None:
     target, ema = module(1.0), EMA(0.9)
-    ema.on_fit_start(None, target)  # type: ignore[arg-type]
+    ema.on_train_start(None, target)  # type: ignore[arg-type]
     for value in (2.0, 5.0):
         set_to(target, value)
         ema.on_train_batch_end(None, target)  # type: ignore[arg-type]
@@ -68,7 +68,7 @@ def test_stored_and_restored() -> None:
 
     other, again = module(5.0), EMA(0.9)
     again.on_load_checkpoint(None, other, checkpoint)  # type: ignore[arg-type]
-    again.on_fit_start(None, other)  # type: ignore[arg-type]
+    again.on_train_start(None, other)  # type: ignore[arg-type]
     assert again.updates == 2
     for each, thing in ((ema, target), (again, other)):
         set_to(thing, 7.0)

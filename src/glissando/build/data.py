@@ -16,6 +16,7 @@ from torch import Tensor
 from glissando.build.config import plain, whole_number
 from glissando.checkpoints.instantiate import instantiate
 from glissando.controls import Control
+from glissando.datasets.alone import alone
 from glissando.datasets.shards import Shard, fingerprint, read_dataset, shard_paths
 from glissando.errors import UserError
 from glissando.networks.fold import fold
@@ -39,12 +40,14 @@ def prepared(cfg: DictConfig, again: bool = False, overwrite: bool = False) -> P
     if root is None:
         mark = fingerprint({"source": source.name, "settings": dict(source.settings())})
         root = f"data/shards/{source.name}-{mark[:8]}"
-    if again or overwrite or not is_prepared(root, source.name, dict(source.settings())):
-        with _resumable():
-            prepare(
-                source, root, cfg.prepare.workers, cfg.prepare.samples_per_shard,
-                overwrite=overwrite,
-            )  # fmt: skip
+    wanted = source.name, dict(source.settings())
+    if again or overwrite or not is_prepared(root, *wanted):
+        with _resumable(), alone(Path(root)):
+            if again or overwrite or not is_prepared(root, *wanted):
+                prepare(
+                    source, root, cfg.prepare.workers, cfg.prepare.samples_per_shard,
+                    overwrite=overwrite,
+                )  # fmt: skip
     return Path(root)
 
 
@@ -72,7 +75,11 @@ def encoded(
     settings = {name: control.settings() for name, control in (controls or {}).items()}
     curves = fingerprint(settings)[:8] if settings else ""
     out = Path("data/latents") / "-".join(filter(None, [root.name, mark, curves]))
-    if not _encoded_from(out, facts["fingerprint"]):
+    if _encoded_from(out, facts["fingerprint"]):
+        return out
+    with _resumable(), alone(out):
+        if _encoded_from(out, facts["fingerprint"]):
+            return out
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         # A copy to encode with: what is trained on keeps the weights that checkpoints know.
         coder = fold(copy.deepcopy(representation).eval().to(device))
@@ -81,11 +88,10 @@ def encoded(
         def encode(wave: Tensor) -> Tensor:
             return coder.encode(wave.to(device)).float().cpu()
 
-        with _resumable():
-            encode_dataset(
-                root, out, encode, representation=mark, hop=representation.hop, overwrite=True,
-                curves=controls, curves_mark=curves,
-            )  # fmt: skip
+        encode_dataset(
+            root, out, encode, representation=mark, hop=representation.hop, overwrite=True,
+            curves=controls, curves_mark=curves,
+        )  # fmt: skip
     return out
 
 

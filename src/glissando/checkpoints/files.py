@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from glissando.checkpoints.sharded import assembled, files_of, is_sharded, read_sharded
 from glissando.errors import UserError
 
 WEIGHTS = "model.safetensors"
@@ -49,12 +50,12 @@ def locate(
             raise UserError(f"{flag}=last: no run with a checkpoint under {runs}/ yet")
         return found[-1]
     path = Path(name).expanduser()
-    if path.is_dir():
+    if path.is_dir() and not is_sharded(path):
         for inside in (path / WEIGHTS, path / "checkpoints" / "last.ckpt", path / "last.ckpt"):
-            if inside.is_file():
+            if inside.exists():
                 return path if inside.name == WEIGHTS else inside
         raise UserError(f"{flag}={path} holds no checkpoint (checkpoints/last.ckpt or {WEIGHTS})")
-    if path.is_file():
+    if path.exists():
         return path
     raise UserError(f"{flag}={name} does not exist; {_nearest(str(name), pretrained, runs)}")
 
@@ -78,11 +79,7 @@ def whole(path: Path) -> Path:
 
     Raises UserError if not. Reading alone would notice a torn end, but not a changed weight.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-    except (zipfile.BadZipFile, OSError) as error:
-        damaged = str(error)
+    damaged = next(filter(None, map(_damage, files_of(path))), None)
     if damaged is not None:
         earlier = path.with_name(PREVIOUS)
         hint = f"; ckpt={earlier} is the one before" if path != earlier and earlier.exists() else ""
@@ -90,13 +87,30 @@ def whole(path: Path) -> Path:
     return path
 
 
-def read_training(path: Path) -> dict[str, Any]:
+def _damage(path: Path) -> str | None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip()
+    except (zipfile.BadZipFile, OSError) as error:
+        return str(error)
+
+
+def read_training(path: Path, assemble: bool = True) -> dict[str, Any]:
     """A Lightning checkpoint as a plain dictionary, unpickling tensors and containers only.
 
+    Of a sharded one the tensors are put together, or with ``assemble=False`` left as ``Pieces``.
     Raises UserError when it is torn, foreign, or holds anything that could run code.
     """
+    checkpoint = read_sharded(path, _load) if is_sharded(path) else _load(path)
+    ours = isinstance(checkpoint, dict) and isinstance(checkpoint.get("glissando"), dict)
+    if not ours or "state_dict" not in checkpoint:
+        raise UserError(f"{path} is not a glissando checkpoint (it does not say what it is)")
+    return assembled(checkpoint) if assemble else checkpoint
+
+
+def _load(path: Path) -> Any:
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
         reason = str(error).splitlines()[0]
         raise UserError(
@@ -105,15 +119,11 @@ def read_training(path: Path) -> dict[str, Any]:
     except (RuntimeError, EOFError, OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path} cannot be read ({reason}); is it whole?") from None
-    ours = isinstance(checkpoint, dict) and isinstance(checkpoint.get("glissando"), dict)
-    if not ours or "state_dict" not in checkpoint:
-        raise UserError(f"{path} is not a glissando checkpoint (it does not say what it is)")
-    return checkpoint
 
 
 def read(path: Path, averaged: bool = True) -> Stored:
     """A training checkpoint, or a shipped folder, for use: weights with the EMA laid over them."""
-    if path.is_dir():
+    if path.is_dir() and not is_sharded(path):
         from omegaconf import OmegaConf
         from safetensors.torch import load_file
 

@@ -61,6 +61,12 @@ def explain(exception: BaseException) -> str:
         where = f" for {place}" if place else ""
         elsewhere = "hydra.run.dir=…, for sample.py out=…"
         return f"no space left on the disk{where}: free some, or write elsewhere ({elsewhere})"
+    if any(_is_out_of_memory(cause) for cause in causes):
+        return (
+            "out of memory: in training lower loader.batch_size= (trainer.accumulate_grad_batches= "
+            "keeps the step as large), loader.seconds= or set model.checkpointing=true; in "
+            "sampling lower batch_size= or seconds="
+        )
     return _line(exception)
 
 
@@ -128,6 +134,13 @@ def _is_full(exception: BaseException) -> bool:
     if isinstance(exception, OSError) and exception.errno in _FULL:
         return True
     return any(phrase in str(exception) for phrase in _FULL_PHRASES)
+
+
+def _is_out_of_memory(exception: BaseException) -> bool:
+    # By name, for torch need not be imported to say so; on a processor torch raises RuntimeError.
+    if isinstance(exception, MemoryError) or type(exception).__name__ == "OutOfMemoryError":
+        return True
+    return "can't allocate memory" in str(exception)
 
 
 def _one_line(text: str) -> str:

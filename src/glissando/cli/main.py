@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from glissando.cli.conf import config_dir
 from glissando.cli.help import help_text
 from glissando.cli.quoting import quote
+from glissando.cli.started import agree
 from glissando.errors import UserError
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ def _run(name: str, config_name: str, function: Function | str, conf: Path, argv
         except Exception as exception:
             raise _JobFailed from exception
 
+    agree()
     # Else Hydra reports errors itself, with a stack, and exits before we see them.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     sys.argv = [script, *_flags_first(name, quote(argv), arguments)]

@@ -16,6 +16,7 @@ from glissando.audio import write_wav
 from glissando.examples import EXAMPLES
 from glissando.gallery import write
 from glissando.gallery.pictures import figure, pair_figure, pair_png
+from glissando.training.sharding import Sharded
 
 
 class Demo(L.Callback, ABC):
@@ -28,13 +29,15 @@ class Demo(L.Callback, ABC):
     def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         due = trainer.global_step // self.every > self._shown // self.every
         last = trainer.global_step >= trainer.max_steps > 0
-        if trainer.is_global_zero and not trainer.sanity_checking and (due or last):
+        # Of sharded weights each process holds a part: all of them must take part.
+        here = trainer.is_global_zero or isinstance(trainer.strategy, Sharded)
+        if here and not trainer.sanity_checking and (due or last):
             self._shown = trainer.global_step
             self.show(trainer, pl_module, self.folder / f"step-{trainer.global_step:07d}")
 
     @abstractmethod
     def show(self, trainer: L.Trainer, pl_module: Any, folder: Path) -> None:
-        """Writes and logs it; ``folder`` is this step's own."""
+        """Writes and logs it, in the first process; ``folder`` is this step's own."""
 
     def log_audio(
         self, trainer: L.Trainer, name: str, wave: Tensor, rate: int, picture: np.ndarray,
@@ -93,8 +96,12 @@ class SampleDemo(Demo):
     def show(self, trainer: L.Trainer, pl_module: Any, folder: Path) -> None:
         was_training = pl_module.training
         pl_module.eval()
-        clips = pl_module.generator.generate(self.prompts or EXAMPLES, seconds=self.seconds)
+        clips = pl_module.trained(
+            lambda: pl_module.generator.generate(self.prompts or EXAMPLES, seconds=self.seconds)
+        )
         pl_module.train(was_training)
+        if not trainer.is_global_zero:
+            return
         write(folder, clips, title=f"step {trainer.global_step}")
         for number, clip in enumerate(clips):
             picture = figure(clip.wave, clip.sample_rate, clip.prompt)

@@ -19,6 +19,7 @@ from glissando.representations.base import Representation
 from glissando.training.demos import SampleDemo
 from glissando.training.mixup import BeatMixup
 from glissando.training.schedules import Schedule
+from glissando.training.sharding import Door, shard
 
 VALIDATION_LEVELS = 8  # strata of t that every validation clip is looked at in turn
 
@@ -55,7 +56,7 @@ class DiffusionModule(L.LightningModule):
     ) -> None:
         super().__init__()
         self.representation = representation.requires_grad_(False)
-        self.trained = nn.ModuleDict({"conditioners": conditioners, "denoiser": denoiser})
+        self.trained = Door({"conditioners": conditioners, "denoiser": denoiser})
         self.levels, self.optimizer, self.schedule = levels, optimizer, schedule
         self.dropout, self.dropout_alone = dropout, dropout_alone
         self.mixup = mixup or BeatMixup()
@@ -99,10 +100,19 @@ class DiffusionModule(L.LightningModule):
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
 
+    def configure_model(self) -> None:
+        if self.device_mesh is not None:
+            shard(self.trained, self.device_mesh["data_parallel"])
+
     def on_fit_start(self) -> None:
         self.representation.eval()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        loss = self.trained(lambda: self._training_loss(batch))
+        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch))
+        return loss
+
+    def _training_loss(self, batch: Batch) -> Tensor:
         x_0 = self.representation.normalize(_latent(batch))
         condition = self.conditioners(batch.attributes, frames=x_0.shape[-1]).move(x_0.device)
         rate = self.representation.sample_rate / self.representation.hop
@@ -110,13 +120,14 @@ class DiffusionModule(L.LightningModule):
         condition = self.conditioners.dropout(condition, self.dropout, groups=self.dropout_alone)
         length = _lengths(batch)
         t = self.levels.draw(self.denoiser.path, len(x_0), device=x_0.device, length=length)
-        losses = self.denoiser.loss(x_0, torch.randn_like(x_0), t, condition, batch.mask)
-        loss = losses.mean()
-        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch))
-        return loss
+        return self.denoiser.loss(x_0, torch.randn_like(x_0), t, condition, batch.mask).mean()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """The loss on noise and levels that are the same at every validation of every run."""
+        loss = self.trained(lambda: self._validation_loss(batch, batch_idx))
+        self.log("val/loss", loss, batch_size=len(batch), sync_dist=True, prog_bar=True)
+
+    def _validation_loss(self, batch: Batch, batch_idx: int) -> Tensor:
         x_0 = self.representation.normalize(_latent(batch))
         condition = self.conditioners(batch.attributes, frames=x_0.shape[-1]).move(x_0.device)
         chance = torch.Generator().manual_seed(batch_idx)
@@ -125,8 +136,7 @@ class DiffusionModule(L.LightningModule):
         grid = self.levels.grid(self.denoiser.path, VALIDATION_LEVELS, _some(length))
         rows = (torch.arange(len(x_0)) + batch_idx * len(x_0)) % VALIDATION_LEVELS
         t = grid[rows].to(x_0.device)
-        loss = self.denoiser.loss(x_0, eps, t, condition, batch.mask).mean()
-        self.log("val/loss", loss, batch_size=len(batch), sync_dist=True, prog_bar=True)
+        return self.denoiser.loss(x_0, eps, t, condition, batch.mask).mean()
 
 
 def _latent(batch: Batch) -> Tensor:

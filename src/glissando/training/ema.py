@@ -32,7 +32,7 @@ class EMA(L.Callback):
         self._restored: dict[str, Tensor] | None = None
         self._swapped = False
 
-    def on_fit_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+    def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         named: dict[str, Tensor] = dict(pl_module.averaged.named_parameters())
         self.names = list(named)
         restored, self._restored = self._restored or {}, None

@@ -14,6 +14,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
@@ -22,19 +23,23 @@ from glissando.build import Run, plain
 from glissando.checkpoints.facts import facts
 from glissando.checkpoints.files import PREVIOUS, locate, read, read_training, whole
 from glissando.checkpoints.instantiate import instantiate
+from glissando.checkpoints.sharded import is_sharded
 from glissando.cli.conf import pretrained_dir
 from glissando.datasets.shards import read_dataset
 from glissando.errors import UserError
-from glissando.training.callbacks import Best, Facts, Last, Speed, ValidateLast
+from glissando.training import slurm
+from glissando.training.callbacks import Best, Facts, Speed, ValidateLast
 from glissando.training.csv_log import MetricsCSV
 from glissando.training.data import Position
 from glissando.training.early import look_over
 from glissando.training.ema import EMA
 from glissando.training.guard import Guard
+from glissando.training.last import Last, Preempted
 from glissando.training.loggers import close
-from glissando.training.precision import resolve
+from glissando.training.precision import resolve as resolve_precision
 from glissando.training.progress import ProgressBar, say
 from glissando.training.safe_io import SafeCheckpointIO
+from glissando.training.strategy import resolve as resolve_strategy
 
 
 def train(cfg: DictConfig) -> float | None:
@@ -54,7 +59,8 @@ def train(cfg: DictConfig) -> float | None:
     begun = _begun(cfg, run, ckpt)
     for note in run.notes:
         say(note)
-    OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
+    if trainer.is_global_zero:
+        OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
 
     run.prepare()
     if cfg.callbacks.summary:
@@ -62,9 +68,7 @@ def train(cfg: DictConfig) -> float | None:
     _tell_small(run, trainer)
     if ckpt is None and cfg.init is None and run.warm_start is not None:
         run.warm_start()
-    csv = MetricsCSV(folder)
-    csv.cut(begun)
-    trainer.loggers = [csv, *instantiate(cfg.logger)(folder, cfg.name, plain(cfg))]
+    trainer.loggers = _loggers(cfg, folder, begun) if trainer.is_global_zero else []
     say(f"run folder: {folder}")
     _fit(trainer, run, ckpt)
     say(f"done: {_last(folder)}")
@@ -74,12 +78,15 @@ def train(cfg: DictConfig) -> float | None:
 
 def resume_from(ckpt: str | None, folder: Path) -> Path | None:
     """The checkpoint to resume: none, this run's own (``last``), or the file that is named."""
+    if ckpt is None and slurm.requeued(_last(folder)):
+        say("this job was requeued")
+        ckpt = "last"
     if ckpt is None:
         return None
     if ckpt == "last":
         return _own(folder)
     path = locate(ckpt)
-    if path.is_dir():
+    if path.is_dir() and not is_sharded(path):
         raise UserError(f"ckpt={ckpt} is a shipped model without optimizer state: use init={ckpt}")
     say(f"resuming {whole(path)}")
     return path
@@ -87,7 +94,7 @@ def resume_from(ckpt: str | None, folder: Path) -> Path | None:
 
 def _own(folder: Path) -> Path | None:
     """This run folder's newest checkpoint that is not damaged; None if it has none at all."""
-    found = [p for p in (_last(folder), _last(folder).with_name(PREVIOUS)) if p.is_file()]
+    found = [p for p in (_last(folder), _last(folder).with_name(PREVIOUS)) if p.exists()]
     for path in found:
         try:
             say(f"resuming {whole(path)}")
@@ -109,7 +116,7 @@ def _stage(name: str) -> Any:
 def _begun(cfg: DictConfig, run: Run, ckpt: Path | None) -> int:
     """The step that the run begins at; loads ``init=``, and looks whether ``ckpt`` will fit."""
     if ckpt is not None:
-        earlier = read_training(ckpt)
+        earlier = read_training(ckpt, assemble=False)
         fault = f"ckpt={ckpt} cannot go on as this run (init= takes its weights alone)"
         _check_fit(run.module.state_dict(), earlier["state_dict"], fault)
         return earlier["global_step"]
@@ -126,6 +133,12 @@ def _tell_small(run: Run, trainer: L.Trainer) -> None:
     together = run.data.batch_size * trainer.num_devices * trainer.num_nodes
     if there < together:
         say(f"every step takes all {there} training clips: loader.batch_size asks for {together}")
+
+
+def _loggers(cfg: DictConfig, folder: Path, begun: int) -> list[Logger]:
+    csv = MetricsCSV(folder)
+    csv.cut(begun)
+    return [csv, *instantiate(cfg.logger)(folder, cfg.name, plain(cfg))]
 
 
 def _load(module: Any, weights: dict[str, Tensor], fault: str) -> None:
@@ -160,6 +173,9 @@ def _fit(trainer: L.Trainer, run: Run, ckpt: Path | None) -> None:
         trainer.fit(run.module, run.data, ckpt_path=ckpt, weights_only=True)
     except SIGTERMException:
         raise SystemExit(128 + signal.SIGTERM) from None
+    except Preempted as preempted:
+        slurm.make_way(preempted)
+        raise SystemExit(128 + preempted.number) from None
     except SystemExit:  # what Lightning makes of Ctrl-C
         raise KeyboardInterrupt from None
     finally:
@@ -189,13 +205,16 @@ def _trainer(cfg: DictConfig, run: Run, folder: Path) -> L.Trainer:
     if checkpoint.save_top_k:
         callbacks.append(Best(folder / "checkpoints", cfg.monitor, checkpoint.save_top_k))
     settings = plain(cfg.trainer)
-    settings["precision"] = resolve(settings["precision"], settings["accelerator"])
+    settings["precision"] = resolve_precision(settings["precision"], settings["accelerator"])
     # Lightning counts batches here, and steps everywhere else.
     together = settings["accumulate_grad_batches"] * getattr(run.module, "accumulate", 1)
     settings["val_check_interval"] *= together
+    several = settings["devices"] not in (1, "1") or settings["num_nodes"] > 1
+    settings["strategy"] = resolve_strategy(settings["strategy"], run.module, several)
     try:
         return instantiate(
-            settings, logger=False, callbacks=callbacks, plugins=[SafeCheckpointIO()],
+            settings, logger=False, callbacks=callbacks,
+            plugins=[SafeCheckpointIO(), *slurm.environment()],
             enable_progress_bar=False, enable_model_summary=False, default_root_dir=str(folder),
             max_epochs=-1,
         )  # fmt: skip

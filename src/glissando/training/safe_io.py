@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
-from glissando.checkpoints.files import PREVIOUS
+from glissando.checkpoints.files import PREVIOUS, read_training
+from glissando.files import sync_folder
 
 
 class SafeCheckpointIO(TorchCheckpointIO):
@@ -28,34 +29,45 @@ class SafeCheckpointIO(TorchCheckpointIO):
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(path)
-            _sync(path.parent)
+            sync_folder(path.parent)
         finally:
             partial.unlink(missing_ok=True)
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Of any kind: a sharded one is put together."""
+        return read_training(Path(path))
 
 
 def keep_previous(path: Path) -> None:
     """The checkpoint at ``path`` is also ``previous.ckpt`` from now on, and not for a moment less.
 
-    A second name of the same bytes, which the file that comes next does not touch; a copy where
-    the file system has no such names.
+    A second name of the same bytes, which what comes next does not touch; a copy where the file
+    system has no such names. A sharded checkpoint is a folder of such files.
     """
-    if not path.is_file():
+    if not path.exists():
         return
-    second = path.with_name(f".{PREVIOUS}.part")
-    second.unlink(missing_ok=True)
+    previous, second = path.with_name(PREVIOUS), path.with_name(f".{PREVIOUS}.part")
+    remove(second)
+    if path.is_dir():
+        shutil.copytree(path, second, copy_function=_link)
+        remove(previous)
+    else:
+        _link(path, second)
+    second.replace(previous)
+
+
+def _link(path: str | Path, second: str | Path) -> None:
     try:
         os.link(path, second)
     except OSError:
         shutil.copyfile(path, second)
-    second.replace(path.with_name(PREVIOUS))
 
 
-def _sync(folder: Path) -> None:
-    """A rename in ``folder`` survives a power cut."""
-    if not hasattr(os, "O_DIRECTORY"):
-        return  # not on Windows
-    handle = os.open(folder, os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def remove(path: Path) -> None:
+    """Removes a checkpoint, be it a file or a folder; nothing happens where there is none."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
