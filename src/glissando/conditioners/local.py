@@ -38,8 +38,8 @@ class LocalConditioner(Conditioner):
         known: one more feature, 1 where the curve is given and 0 where it is not: a curve that is
             zero is then another thing than none.
         mask: probability that, in training, a clip's curve is not given over a stretch of time, so
-            that part of a curve can be asked for (Music ControlNet). The stretch is 10 to 90 % of
-            the clip, uniformly, anywhere in it.
+            that part of a curve can be asked for (after Music ControlNet, which hides random spans).
+            The stretch is 10 to 90 % of the clip, uniformly, anywhere in it.
     """
 
     def __init__(
