@@ -162,3 +162,22 @@ def test_fingerprints_tell_apart_what_encodes_otherwise() -> None:
     marks = [form(channels).fingerprint() for form in EVERY.values() for channels in (1, 2)]
     assert len(set(marks)) == len(marks)
     assert marks == [form(channels).fingerprint() for form in EVERY.values() for channels in (1, 2)]
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_frame_looks_around_the_middle_of_its_block(name: str) -> None:
+    """But for its ``lead``: by the energy of the gradient of frames far apart, in hops."""
+    form, apart, count = EVERY[name](1), 32, 16
+    chance = torch.Generator().manual_seed(0)
+    wave = 0.1 * torch.randn(1, 1, apart * (count + 1) * form.hop, generator=chance)
+    z = form.encode_piece(wave.requires_grad_())
+    at = apart * torch.arange(1, count + 1)
+    weights = torch.randn(*z.shape[:-1], count, generator=chance)
+    (gradient,) = torch.autograd.grad((z[..., at] * weights).sum(), wave)
+    first = at - apart // 2
+    energy = torch.stack([gradient[0, 0, k * form.hop :][: apart * form.hop] for k in first])
+    energy = energy.square().sum(0)
+    time = (torch.arange(len(energy)) + 0.5) / form.hop - apart // 2
+    middle = float((energy * time).sum() / energy.sum())
+    assert middle == pytest.approx(0.5 - form.lead, abs=0.15)
+    assert form.lead == (0.5 if name == "spectral" else 0)
