@@ -32,6 +32,7 @@ from glissando.training.early import look_over
 from glissando.training.ema import EMA
 from glissando.training.loggers import close
 from glissando.training.precision import resolve
+from glissando.training.processor_time import ProcessorTime
 from glissando.training.progress import ProgressBar, say
 from glissando.training.safe_io import SafeCheckpointIO
 
@@ -49,7 +50,8 @@ def train(cfg: DictConfig) -> float | None:
     folder = Path(HydraConfig.get().runtime.output_dir)
     ckpt = resume_from(cfg.ckpt, folder)
     run = _stage(cfg.stage)(cfg)
-    trainer = _trainer(cfg, run, folder)
+    clock = ProcessorTime(run.facts, cfg.core_seconds)
+    trainer = _trainer(cfg, run, folder, clock)
     begun = _begun(cfg, run, ckpt)
     for note in run.notes:
         say(note)
@@ -60,7 +62,8 @@ def train(cfg: DictConfig) -> float | None:
         say(run.summary())
     _tell_small(run, trainer)
     if ckpt is None and cfg.init is None and run.warm_start is not None:
-        run.warm_start()
+        with clock.counting():
+            run.warm_start()
     csv = MetricsCSV(folder)
     csv.cut(begun)
     trainer.loggers = [csv, *instantiate(cfg.logger)(folder, cfg.name, plain(cfg))]
@@ -158,12 +161,13 @@ def _last(folder: Path) -> Path:
     return folder / "checkpoints" / "last.ckpt"
 
 
-def _trainer(cfg: DictConfig, run: Run, folder: Path) -> L.Trainer:
+def _trainer(cfg: DictConfig, run: Run, folder: Path, clock: ProcessorTime) -> L.Trainer:
     run.facts |= facts(run.kind, plain(cfg), run.representation)
     run.facts["averaged"] = run.module.averaged_name
     checkpoint, demo = cfg.callbacks.checkpoint, plain(cfg.callbacks.demo)
     callbacks: list[Callback] = [
-        Position(), Facts(run.facts), Finite(), Speed(cfg.loader.batch_size), ValidateLast(),
+        Position(), clock, Facts(run.facts), Finite(), Speed(cfg.loader.batch_size),
+        ValidateLast(),
     ]  # fmt: skip
     if demo["every_n_steps"]:
         callbacks.append(run.module.demo(folder / "demos", **demo))
