@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import pytest
@@ -65,6 +66,12 @@ def test_one_thread_and_then_as_many_as_before() -> None:
     finally:
         torch.set_num_threads(before)
     assert seen == [1] * 4  # one to warm up
+
+
+@pytest.mark.parametrize("level", [0.0, 5.0])
+def test_silent_and_clipped_clips_have_figures(level: float) -> None:
+    trip, _ = round_trip(mel(2), [(level * wave).clamp(-1, 1) for wave in waves(2)])
+    assert all(math.isfinite(figure) for figure in (trip.si_sdr, trip.mel, trip.stft))
 
 
 def test_no_clip_is_no_figure() -> None:
