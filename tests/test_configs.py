@@ -73,7 +73,7 @@ def mapping(node: DictConfig) -> dict[str, Any]:
 class Plain(torch.nn.Module):
     """What `denoising` wants to know of a representation."""
 
-    freqs, hop, sample_rate, audio_channels = 1, 512, 22050, 1
+    freqs, hop, sample_rate, audio_channels, lead = 1, 512, 22050, 1, 0.0
 
     def __init__(self, channels: int = 4) -> None:
         super().__init__()

@@ -13,7 +13,9 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from glissando.build import bare_network, rebuilt, representation
+from glissando.build import bare_network, cascade, plain, rebuilt, representation, trained
+from glissando.build.vocoders import spectrum_recipe
+from glissando.checkpoints.instantiate import instantiate
 from glissando.cli.conf import config_dir
 from glissando.condition import Sizes
 from glissando.networks.summary import parameters
@@ -26,6 +28,10 @@ COUNTED = {
     "dance_diffusion": 235_574_058,
     "ditto_base": 19_914_753,
     "edmsound": 40_144_898,
+    "music_controlnet": 20_036_225,
+    "musichifi": 14_018_945,
+    "musichifi_bandwidth": 14_160_865,
+    "musichifi_stereo": 14_018_945,
     "presto_base": 558_743_936,
     "stable_audio": 857_823_424,
     "stable_audio_open": 1_056_828_544,
@@ -62,6 +68,10 @@ def built(name: str) -> tuple[torch.nn.Module, Sizes]:
             target = "glissando.representations.autoencoder.Autoencoder"
             recipe = {"_target_": target, "network": network, "sample_rate": cfg.data.sample_rate}
             return rebuilt(recipe).network, {}  # type: ignore[return-value]
+        if cfg.stage == "glissando.build.generator":
+            spectrum = spectrum_recipe(cfg.representation, cfg.input_rate)
+            recipe = {**plain(cfg.generator), "spectrum": spectrum, "network": config["model"]}
+            return instantiate(recipe).network, {}
         if "text" in config["conditioner"]:
             config["conditioner"]["text"]["cache"] = None
         latent = "autoencoder" in cfg.representation
@@ -130,28 +140,93 @@ def test_an_autoencoder_that_is_not_named(name: str, command: Command) -> None:
     assert re.fullmatch(line, said.err)
 
 
+SHORT = [
+    "data.clips=24", "trainer=cpu", "trainer.max_steps=20", "trainer.val_check_interval=20",
+    "logger=csv", "callbacks.demo.every_n_steps=0", "callbacks.progress=false",
+    "trainer.log_every_n_steps=1",
+]  # fmt: skip
+
+
+def trains(command: Command, name: str, run: Path, *overrides: str) -> None:
+    """20 steps of ``experiment=<name>_tiny``, each with a finite loss."""
+    said = command("train", f"experiment={name}_tiny", f"hydra.run.dir={run}", *SHORT, *overrides)
+    assert said.status == 0, said.err
+    losses = [float(row["train/loss"]) for row in numbers(run) if row.get("train/loss")]
+    assert len(losses) == 20
+    assert np.isfinite(losses).all()
+
+
+def plays(command: Command, *overrides: str) -> tuple[np.ndarray, int]:
+    """A second by ``sample.py``, neither silent nor broken: (L,) or (L, A), and its rate."""
+    said = command("sample", "prompt=a flute", "seconds=1", "sampler=euler", "sampler.steps=8",
+                   "device=cpu", *overrides)  # fmt: skip
+    assert said.status == 0, said.err
+    (out,) = [each.removeprefix("out=") for each in overrides if each.startswith("out=")]
+    wave, rate = soundfile.read(Path(out) / "000.wav")
+    assert len(wave) == rate
+    assert np.isfinite(wave).all()
+    assert wave.std() > 1e-4
+    return wave, rate
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_a_tiny_system_trains_samples_and_decodes(
     name: str, command: Command, tmp_path: Path
 ) -> None:
-    said = command(
-        "train", f"experiment={name}_tiny", "hydra.run.dir=run", "data.clips=24", "trainer=cpu",
-        "trainer.max_steps=20", "trainer.val_check_interval=20", "logger=csv",
-        "callbacks.demo.every_n_steps=0", "callbacks.progress=false",
-        "trainer.log_every_n_steps=1",
-    )  # fmt: skip
-    assert said.status == 0, said.err
-    losses = [float(r["train/loss"]) for r in numbers(tmp_path / "run") if r.get("train/loss")]
-    if composed(f"{name}_tiny").stage == "glissando.build.autoencoder":
-        assert (tmp_path / "run/checkpoints/last.ckpt").is_file()
+    run = tmp_path / "run"
+    trains(command, name, run)
+    cfg = composed(f"{name}_tiny")
+    tone = 0.3 * torch.sin(torch.arange(cfg.data.sample_rate) / 8).expand(1, 1, -1)
+    if cfg.stage == "glissando.build.diffusion":
+        plays(command, f"ckpt={run}", "out=out")
         return
-    assert len(losses) == 20
-    assert np.isfinite(losses).all()
-    said = command("sample", "ckpt=run", "prompt=a flute", "seconds=1", "sampler=euler",
-                   "sampler.steps=8", "out=out", "device=cpu")  # fmt: skip
-    assert said.status == 0, said.err
-    wave, rate = soundfile.read(tmp_path / "out/000.wav")
-    assert len(wave) == rate
-    assert np.isfinite(wave).all()
-    assert wave.std() > 1e-4
+    if cfg.stage == "glissando.build.autoencoder":
+        codec = trained(str(run))
+        made = codec.decode(codec.encode(tone), tone.shape[-1])
+    elif cfg.input_rate == cfg.data.sample_rate and cfg.data.channels == 1:
+        cfg.representation.vocoder = str(run)
+        codec = representation(cfg)
+        made = codec.decode(codec.encode(tone), tone.shape[-1])
+    else:
+        parts = cascade([str(run)], torch.device("cpu"))
+        assert parts.check(cfg.input_rate, 1) == (cfg.data.sample_rate, cfg.data.channels)
+        given = tone[0, :, :: cfg.data.sample_rate // cfg.input_rate]
+        made = parts(given)[None]
+        assert made.shape == (1, cfg.data.channels, tone.shape[-1])
+    assert made.isfinite().all()
+    assert made.std() > 1e-4
+
+
+@pytest.mark.slow
+def test_music_controlnet_follows(command: Command, tmp_path: Path) -> None:
+    """A sound that is followed makes another clip, and each control alone another again."""
+    run = tmp_path / "run"
+    trains(command, "music_controlnet", run, "optimizer.lr=1e-2", "ema=null")
+    time = np.arange(22050) / 22050
+    soundfile.write("in.wav", 0.3 * np.sin(2 * np.pi * 440 * time) * (time > 0.5), 22050)
+    free, _ = plays(command, f"ckpt={run}", "out=free")
+    made = [
+        plays(command, f"ckpt={run}", "control=in.wav", *follow, f"out=out{number}")[0]
+        for number, follow in enumerate(
+            [[], ["follow=[melody]"], ["follow=[dynamics]"], ["follow=[rhythm]"]]
+        )
+    ]
+    for number, clip in enumerate(made):
+        for other in (free, *made[:number]):
+            assert np.abs(clip - other).max() > 1e-4
+
+
+@pytest.mark.slow
+def test_musichifi_widens_what_a_mel_model_makes(command: Command, tmp_path: Path) -> None:
+    """The three parts in their order: 11.025 kHz mono by its vocoder, 22.05 kHz, stereo."""
+    parts = ("musichifi", "musichifi_bandwidth", "musichifi_stereo")
+    vocoder, wide, stereo = (tmp_path / part for part in parts)
+    for part in parts:
+        trains(command, part, tmp_path / part)
+    run = tmp_path / "run"
+    trains(command, "ditto_base", run, "data.sample_rate=11025", "representation.bands=128",
+           f"representation.vocoder={vocoder}")  # fmt: skip
+    wave, rate = plays(command, f"ckpt={run}", f"cascade=[{wide},{stereo}]", "out=out")
+    assert (wave.shape, rate) == ((22050, 2), 22050)
+    assert np.abs(wave[:, 0] - wave[:, 1]).max() > 1e-6

@@ -29,6 +29,14 @@ def test_frames_are_means_over_time(rate, latent_rate):
     np.testing.assert_allclose(value[0, :, 0], means, atol=5e-3)
 
 
+def test_frames_that_lie_earlier_cover_an_earlier_part():
+    """Half a frame before their blocks: a frame has the end of one column and half of the next."""
+    conditioner = LocalConditioner("melody", 1, 10)
+    conditioner.align(10, lead=0.5)
+    value = conditioner([{"melody": [1.0, 3.0, 7.0]}], 5)["melody"].value
+    assert value.flatten().tolist() == pytest.approx([1, 2, 5, 7, 0])
+
+
 def test_the_same_rate_is_the_identity():
     curve = torch.arange(12.0).view(2, 6)
     value = _make(20, 20)([{"melody": curve}], 6)["melody"].value

@@ -85,7 +85,7 @@ def test_dynamics_smooth_is_refused() -> None:
 
 
 @pytest.mark.parametrize("name", ["melody", "dynamics", "rhythm"])
-def test_the_yaml_is_the_control_as_published(name: str) -> None:
+def test_the_yaml_is_the_control_with_its_defaults(name: str) -> None:
     part = instantiate(OmegaConf.load(CONF / f"{name}.yaml")[name])
     assert part.control == {c.name: c for c in ALL}[name]
     assert list(part.sizes) == [name]

@@ -20,9 +20,17 @@ from glissando.vocoders.griffin_lim import GriffinLim
 RATE = 8000
 
 
-def spectrogram(audio_channels: int, **settings: Any) -> Spectrogram:
+def waveform(audio_channels: int, rate: int = RATE) -> Waveform:
+    return Waveform(rate, audio_channels)
+
+
+def complex_stft(audio_channels: int, rate: int = RATE, **settings: Any) -> ComplexSTFT:
+    return ComplexSTFT(rate, audio_channels, **settings)
+
+
+def spectrogram(audio_channels: int, rate: int = RATE, **settings: Any) -> Spectrogram:
     sizes: dict[str, Any] = {"n_fft": 256, "hop": 64, **settings}
-    return Spectrogram(RATE, audio_channels, partial(GriffinLim, iterations=4), **sizes)
+    return Spectrogram(rate, audio_channels, partial(GriffinLim, iterations=4), **sizes)
 
 
 def spectral(audio_channels: int) -> Autoencoder:
@@ -35,10 +43,10 @@ def oobleck(audio_channels: int) -> Autoencoder:
     return Autoencoder(OobleckAutoencoder(4, audio_channels, 4, (1, 2), (3, 8)), RATE).eval()
 
 
-FIXED: dict[str, Callable[[int], Representation]] = {
-    "waveform": partial(Waveform, RATE),
-    "complex_stft": partial(ComplexSTFT, RATE),
-    "complex_stft 300/64": partial(ComplexSTFT, RATE, n_fft=300, hop=64, window=250, power=0.2),
+FIXED: dict[str, Callable[..., Representation]] = {  # of channels and, if not 8 kHz, a rate
+    "waveform": waveform,
+    "complex_stft": complex_stft,
+    "complex_stft 300/64": partial(complex_stft, n_fft=300, hop=64, window=250, power=0.2),
     "spectrogram": spectrogram,
     "mel": partial(spectrogram, bands=40),
     "mel after Riffusion": partial(spectrogram, bands=40, f_max=3000, power=0.25, window=200),

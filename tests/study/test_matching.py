@@ -32,7 +32,7 @@ MECHANISMS = PARAMS.conditioning.split(",")
 class Latents:
     """What matching wants to know of a representation."""
 
-    channels, freqs, hop, sample_rate, audio_channels = 64, 1, 512, 22050, 1
+    channels, freqs, hop, sample_rate, audio_channels, lead = 64, 1, 512, 22050, 1, 0.0
 
     def frames(self, length: int) -> int:
         return math.ceil(length / self.hop)

@@ -35,7 +35,7 @@ def denoising(config: dict[str, Any], representation: Representation) -> Denoisi
     mechanisms = instantiate(config["conditioning"])
     conditioners = instantiate(config["conditioner"])
     conditioners.only(_computed(conditioners.sizes, mechanisms))
-    conditioners.align(representation.sample_rate / representation.hop)
+    conditioners.align(representation.sample_rate / representation.hop, representation.lead)
     check_routing(conditioners.sizes, mechanisms, config["model"].get("share_noise", False))
     network = _network(config["model"], representation, conditioners.sizes, mechanisms)
     objective = instantiate(config["objective"])

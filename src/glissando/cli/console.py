@@ -21,6 +21,9 @@ COMMANDS = {
     "prepare": Command("prepare", "glissando.cli.prepare:prepare", "write a dataset's shards"),
     "encode": Command("encode", "glissando.cli.encode:encode", "cache a dataset's latents"),
     "train": Command("train", "glissando.training.fit:train", "train any model (= train.py)"),
+    "represent": Command(
+        "represent", "glissando.study.represent:represent", "compare representations' round trips"
+    ),
     "sample": Command("sample", "glissando.cli.sample:sample", "make music (= sample.py)"),
 }
 

@@ -34,6 +34,7 @@ PATHS = frozenset(
         "ditto.reference",
         "out",
         "prompt_file",
+        "runs",
         "init_audio",
         "extend",
         "cascade",

@@ -103,8 +103,11 @@ class Conditioner(nn.Module, ABC):
     def warm(self, attributes: Sequence[Attributes]) -> None:
         """Prepare for all that will be asked: text is encoded and cached, the rest is free."""
 
-    def align(self, latent_rate: float) -> None:
-        """Told once what the latent's frames a second are; time-aligned conditioners remember."""
+    def align(self, latent_rate: float, lead: float = 0.0) -> None:
+        """Told once where the latent's frames lie in time; time-aligned conditioners remember.
+
+        ``latent_rate`` is frames a second, ``lead`` as in ``Representation``.
+        """
 
     def only(self, names: Collection[str]) -> None:
         """Make no other entries than ``names`` from now on; at least one of them is ours."""

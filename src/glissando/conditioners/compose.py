@@ -131,10 +131,10 @@ class Conditioners(nn.Module):
         for part in self._each():
             part.warm(known)
 
-    def align(self, latent_rate: float) -> Conditioners:
-        """Tell time-aligned conditioners the latent's frames a second; returns self."""
+    def align(self, latent_rate: float, lead: float = 0.0) -> Conditioners:
+        """Tell time-aligned conditioners where the latent's frames lie; returns self."""
         for part in self._each():
-            part.align(latent_rate)
+            part.align(latent_rate, lead)
         return self
 
     @property

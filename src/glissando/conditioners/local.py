@@ -25,8 +25,9 @@ class LocalConditioner(Conditioner):
 
     Each latent frame gets the mean of the attribute over the time it covers, so that a faster
     curve is averaged and not aliased, and a slower one is held. Frames after the curve's end (a
-    clip padded in its batch) get the absent value. ``align`` tells the latent's rate. The curve is
-    that of the stored clip: where a crop begins in it is the attribute ``crop_start`` (seconds).
+    clip padded in its batch) get the absent value. ``align`` tells the latent's rate, and by how
+    much its frames lie before their blocks (``Representation.lead``). The curve is that of the
+    stored clip: where a crop begins in it is the attribute ``crop_start`` (seconds).
 
     Args:
         name: of the entry (Local).
@@ -38,8 +39,8 @@ class LocalConditioner(Conditioner):
         known: one more feature, 1 where the curve is given and 0 where it is not: a curve that is
             zero is then another thing than none.
         mask: probability that, in training, a clip's curve is not given over a stretch of time, so
-            that part of a curve can be asked for (Music ControlNet). The stretch is 10 to 90 % of
-            the clip, uniformly, anywhere in it.
+            that part of a curve can be asked for (after Music ControlNet). The stretch is 10 to
+            90 % of the clip, uniformly, anywhere in it.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class LocalConditioner(Conditioner):
         self.name, self.dim, self.rate = name, dim, float(rate)
         self.center, self.scale, self.known, self.mask = center, scale, known, mask
         self.latent_rate: float | None = None
+        self.lead = 0.0
         absent_value(unconditional, dim + known, self, "absent_vector")
         self.absent_vector: Tensor
 
@@ -71,8 +73,8 @@ class LocalConditioner(Conditioner):
     def sizes(self) -> Sizes:
         return {self.name: Size(Local, self.dim + self.known)}
 
-    def align(self, latent_rate: float) -> None:
-        self.latent_rate = latent_rate
+    def align(self, latent_rate: float, lead: float = 0.0) -> None:
+        self.latent_rate, self.lead = latent_rate, lead
 
     def parse(self, value: Any) -> Tensor:
         try:
@@ -103,7 +105,8 @@ class LocalConditioner(Conditioner):
         absent = self.absent_vector
         rows = []
         for curve in values:
-            mean, covered = frame_means(curve.columns, step, frames, curve.first)
+            first = curve.first - self.lead * step
+            mean, covered = frame_means(curve.columns, step, frames, first)
             row = (mean - self.center) / self.scale
             if self.known:
                 row = torch.cat([row, torch.ones_like(row[:1])])
@@ -130,12 +133,12 @@ def frame_means(
 ) -> tuple[Tensor, Tensor]:
     """Means of a piecewise constant curve (D, n) over frames of ``step`` columns from ``first`` on.
 
-    Returns (D, frames) and a (frames,) bool, False where a frame lies wholly after the curve. The
+    Returns (D, frames) and a (frames,) bool, False where a frame lies wholly outside the curve. The
     mean is the difference of the curve's integral, which is piecewise linear between columns.
     """
     columns = curve.shape[1]
     integral = torch.nn.functional.pad(curve.cumsum(1), (1, 0))  # (D, n + 1)
-    edges = (first + torch.arange(frames + 1, dtype=curve.dtype) * step).clamp(max=columns)
+    edges = (first + torch.arange(frames + 1, dtype=curve.dtype) * step).clamp(0, columns)
     left = edges.floor().clamp(max=columns - 1).long()
     at_edges = torch.lerp(integral[:, left], integral[:, left + 1], edges - left)
     width = edges.diff()

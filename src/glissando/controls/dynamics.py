@@ -18,7 +18,7 @@ FLOOR = 1e-8
 
 @dataclass(frozen=True)
 class Dynamics(Control):
-    """Energy in dB below full scale, smoothed by a Savitzky-Golay filter (Wu et al. 2023, 3.1).
+    """Energy in dB below full scale, smoothed by a Savitzky-Golay filter (after Wu et al. 2023).
 
     From -80 (silence) to 0 (a square wave at full scale); the mean power of the channels.
 

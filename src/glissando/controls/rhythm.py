@@ -24,7 +24,7 @@ class Rhythm(Control):
     """Spectral flux: by how much the bands' log magnitudes rise within a column, their mean.
 
     0 where nothing begins; an onset out of silence at full level reaches a few units. Music
-    ControlNet takes the beat and downbeat probabilities of a recurrent network here; this needs no
+    ControlNet takes a trained network's probabilities of beats and downbeats here; this needs no
     weights and says what a player hears as onsets (Böck & Widmer 2013 give the family).
     """
 

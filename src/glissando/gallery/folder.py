@@ -14,7 +14,7 @@ from torch import Tensor
 from glissando.audio import peak_limited, write_wav
 from glissando.files import write_whole
 from glissando.gallery.page import write_page
-from glissando.gallery.pictures import mel_spectrogram_png
+from glissando.gallery.pictures import mel_spectrogram_png, pair_png
 
 _NUMBERED = re.compile(r"(\d{3,})\.(?:wav|png|json)")
 
@@ -55,7 +55,7 @@ def write(
     written = []
     try:
         for number, clip in enumerate(clips, start=first):
-            written.append(_write_clip(folder / f"{number:03}", clip))
+            written.append(write_clip(folder / f"{number:03}", clip))
             if progress is not None:
                 progress(len(written))
     finally:  # after Ctrl-C too, the page shows what is there
@@ -69,13 +69,21 @@ def next_number(folder: Path) -> int:
     return max((int(match[1]) + 1 for match in matches if match), default=0)
 
 
-def _write_clip(stem: Path, clip: Clip) -> Path:
+def write_clip(stem: Path, clip: Clip, original: Tensor | np.ndarray | None = None) -> Path:
+    """The wav, png and json of one clip under `stem`, whole; returns the wav's path.
+
+    With an `original` (C, L) the picture shows both and their difference. Errors as `write`.
+    """
     wave, gain = peak_limited(clip.wave)
     audio = stem.with_suffix(".wav")
     facts = {"prompt": clip.prompt, **clip.facts, "sample_rate": clip.sample_rate}
     if gain != 1:
         facts["gain"] = gain
-    mel_spectrogram_png(wave, clip.sample_rate, stem.with_suffix(".png"), clip.prompt)
+    picture = stem.with_suffix(".png")
+    if original is None:
+        mel_spectrogram_png(wave, clip.sample_rate, picture, clip.prompt)
+    else:
+        pair_png(original, wave, clip.sample_rate, picture, clip.prompt)
     text = json.dumps(facts, indent=2, ensure_ascii=False, default=_plain)
     write_whole(stem.with_suffix(".json"), (text + "\n").encode())
     write_wav(audio, wave, clip.sample_rate)

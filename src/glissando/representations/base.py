@@ -74,6 +74,17 @@ class Representation(nn.Module, ABC):
         None where that is all of a clip: long audio is then coded in one pass too.
         """
 
+    @property
+    def lead(self) -> float:
+        """By how many frames a frame's middle lies before that of its block, k hop to (k + 1) hop.
+
+        Half of the frames that a clip has beyond its blocks, as the transforms that have some begin
+        as far before the clip as they end after it: 0.5 where frames are centred on the blocks'
+        edges (MDCT), else 0.
+        """
+        blocks = 64
+        return (self.frames(blocks * self.hop) - blocks) / 2
+
     # ---- what everyone calls --------------------------------------------------------------
 
     def encode(self, wave: Tensor) -> Tensor:

@@ -37,6 +37,7 @@ from glissando.training.guard import Guard
 from glissando.training.last import Last, Preempted
 from glissando.training.loggers import close
 from glissando.training.precision import resolve as resolve_precision
+from glissando.training.processor_time import ProcessorTime
 from glissando.training.progress import ProgressBar, say
 from glissando.training.safe_io import SafeCheckpointIO
 from glissando.training.strategy import resolve as resolve_strategy
@@ -55,7 +56,8 @@ def train(cfg: DictConfig) -> float | None:
     folder = Path(HydraConfig.get().runtime.output_dir)
     ckpt = resume_from(cfg.ckpt, folder)
     run = _stage(cfg.stage)(cfg)
-    trainer = _trainer(cfg, run, folder)
+    clock = ProcessorTime(run.facts, cfg.core_seconds)
+    trainer = _trainer(cfg, run, folder, clock)
     begun = _begun(cfg, run, ckpt)
     for note in run.notes:
         say(note)
@@ -67,7 +69,8 @@ def train(cfg: DictConfig) -> float | None:
         say(run.summary())
     _tell_small(run, trainer)
     if ckpt is None and cfg.init is None and run.warm_start is not None:
-        run.warm_start()
+        with clock.counting():
+            run.warm_start()
     trainer.loggers = _loggers(cfg, folder, begun) if trainer.is_global_zero else []
     say(f"run folder: {folder}")
     _fit(trainer, run, ckpt)
@@ -186,13 +189,14 @@ def _last(folder: Path) -> Path:
     return folder / "checkpoints" / "last.ckpt"
 
 
-def _trainer(cfg: DictConfig, run: Run, folder: Path) -> L.Trainer:
+def _trainer(cfg: DictConfig, run: Run, folder: Path, clock: ProcessorTime) -> L.Trainer:
     run.facts |= facts(run.kind, plain(cfg), run.representation)
     run.facts["averaged"] = run.module.averaged_name
     checkpoint, demo = cfg.callbacks.checkpoint, plain(cfg.callbacks.demo)
     guard = Guard(folder, cfg.callbacks.guard.patience)
     callbacks: list[Callback] = [
-        Position(), Facts(run.facts), guard, Speed(cfg.loader.batch_size), ValidateLast(),
+        Position(), clock, Facts(run.facts), guard, Speed(cfg.loader.batch_size),
+        ValidateLast(),
     ]  # fmt: skip
     if demo["every_n_steps"]:
         callbacks.append(run.module.demo(folder / "demos", **demo))

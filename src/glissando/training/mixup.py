@@ -15,11 +15,12 @@ class BeatMixup:
     """Clips of a batch take in another of nearly the same tempo, laid beat on beat.
 
     With probability ``p`` a clip a becomes lambda a + (1 - lambda) b where b sounds, lambda the
-    larger part of a draw from Beta(5, 5). So what is known of a (caption, timing, curves) says of
-    the mixture what is most of it, and no caption has to be invented; MusicLDM conditions on the
-    mixture's own CLAP embedding, which a text encoder does not have. b is any other clip of the
-    batch whose ``bpm`` is within ``tolerance``; it is moved by whole frames so that its first
-    ``beats`` (seconds in the stored clip) meets a's. Clips without either stay as they are.
+    larger part of a draw from Beta(5, 5), as in MusicLDM. So what is known of a (caption, timing,
+    curves) says of the mixture what is most of it, and no caption has to be invented; MusicLDM
+    conditions on the mixture's own CLAP embedding, which a text encoder does not have. b is any
+    other clip of the batch whose ``bpm`` is within ``tolerance``; moved by whole frames so that its
+    first ``beats`` (seconds in the stored clip) meets a's; in MusicLDM downbeats meet, of clips
+    that are grouped by tempo. Clips without either stay as they are.
 
     All draws come from torch's generator, which training seeds for every batch.
 
