@@ -83,7 +83,13 @@ def _run(name: str, config_name: str, function: Function | str, conf: Path, argv
     # Else Hydra reports errors itself, with a stack, and exits before we see them.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     sys.argv = [script, *_flags_first(name, quote(argv), arguments)]
-    hydra.main(version_base="1.3", config_path=str(conf), config_name=config_name)(task)()
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf), config_name=config_name)(task)()
+    finally:
+        if multirun:
+            from glissando.cli.sweep import tell
+
+            tell()
 
 
 def _parsed(argv: list[str]) -> Namespace:
@@ -98,7 +104,10 @@ def _parsed(argv: list[str]) -> Namespace:
 
 
 def _flags_first(name: str, argv: list[str], arguments: Namespace) -> list[str]:
-    """`argv` with Hydra's flags before the overrides, the only order its parser understands."""
+    """`argv` with Hydra's flags before the overrides, the only order its parser understands.
+
+    Before the user's own overrides come ours.
+    """
     overrides = Counter(arguments.overrides)
     flags = []
     for argument in argv:
@@ -107,7 +116,10 @@ def _flags_first(name: str, argv: list[str], arguments: Namespace) -> list[str]:
         else:
             flags.append(argument)
     # Without it the job, and so its log file, is called after this module.
-    return [*flags, f"hydra.job.name={name}", *arguments.overrides]
+    ours = [f"hydra.job.name={name}"]
+    if "hydra/sweeper=optuna" in arguments.overrides:
+        ours.append("hydra.sweeper.max_failure_rate=1.0")  # a failed trial does not end the search
+    return [*flags, *ours, *arguments.overrides]
 
 
 def _loaded(function: Function | str) -> Function:
