@@ -91,6 +91,23 @@ def test_shipped_folder_round_trip(tmp_path: Path) -> None:
         torch.testing.assert_close(tensor, expected, atol=0, rtol=0)
 
 
+def test_eight_bits_keep_a_weight_to_half_a_step(tmp_path: Path) -> None:
+    weights = {
+        "net.a": torch.randn(6, 5, 3) * torch.logspace(-6, 2, 6)[:, None, None],
+        "net.zero": torch.zeros(2, 3), "net.bias": torch.randn(5), "other.a": torch.randn(4, 4),
+    }  # fmt: skip
+    said = {**facts("autoencoder", {}, {}), "averaged": "net"}
+    write(tmp_path, Stored(tmp_path, said, weights), eight_bits=["net."])
+    back = read(tmp_path).weights
+    assert set(back) == set(weights)
+    for name in ("net.a", "net.zero"):
+        step = weights[name].flatten(1).abs().amax(1) / 127
+        error = (back[name] - weights[name]).flatten(1).abs().amax(1)
+        assert (error <= step * 0.501).all()
+    for name in ("net.bias", "other.a"):
+        torch.testing.assert_close(back[name], weights[name], atol=0, rtol=1e-3)
+
+
 def test_facts_are_plain() -> None:
     said = facts("autoencoder", {"a": 1}, {"b": 2})
     assert said["format"] == FORMAT

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import pickle
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from glissando.errors import UserError
 
 WEIGHTS = "model.safetensors"
 FACTS = "model.yaml"
+_SCALE = "#scale"  # of an int8 tensor's rows, beside it
 PREVIOUS = "previous.ckpt"  # what last.ckpt was before
 
 
@@ -129,7 +131,7 @@ def read(path: Path, averaged: bool = True) -> Stored:
 
         said = OmegaConf.to_container(OmegaConf.load(path / FACTS))
         assert isinstance(said, dict)
-        weights = {name: tensor.float() for name, tensor in load_file(path / WEIGHTS).items()}
+        weights = _widened(load_file(path / WEIGHTS))
         return Stored(path, {str(k): v for k, v in said.items()}, weights)
     checkpoint = read_training(path)
     weights = dict(checkpoint["state_dict"])
@@ -141,11 +143,14 @@ def read(path: Path, averaged: bool = True) -> Stored:
     return Stored(path, said, weights)
 
 
-def write(folder: Path, stored: Stored, dtype: torch.dtype = torch.float16) -> Path:
+def write(
+    folder: Path, stored: Stored, dtype: torch.dtype = torch.float16, eight_bits: Sequence[str] = ()
+) -> Path:
     """A shipped model: ``model.safetensors`` (large tensors in ``dtype``) and ``model.yaml``.
 
-    Vectors, statistics and what would overflow ``dtype`` stay float32. Discriminators are left
-    out: they make no sound.
+    Vectors, statistics and what would overflow ``dtype`` stay float32. Large tensors whose names
+    begin with one of ``eight_bits`` become int8, each output row with a scale of its own (some 45
+    dB below the weights). Discriminators are left out: they make no sound.
     """
     from omegaconf import OmegaConf
     from safetensors.torch import save_file
@@ -156,8 +161,31 @@ def write(folder: Path, stored: Stored, dtype: torch.dtype = torch.float16) -> P
     for name, tensor in stored.weights.items():
         if name.startswith("discriminator."):
             continue
+        if tensor.ndim > 1 and name.startswith(tuple(eight_bits)):
+            kept[name], kept[f"{name}{_SCALE}"] = _eight_bits(tensor)
+            continue
         small = tensor.ndim < 2 or "latent_" in name or bool((tensor.abs() > limit).any())
         kept[name] = (tensor.float() if small else tensor.to(dtype)).contiguous().clone()
     save_file(kept, folder / WEIGHTS)
     OmegaConf.save(OmegaConf.create(stored.facts), folder / FACTS)
     return folder
+
+
+def _eight_bits(tensor: Tensor) -> tuple[Tensor, Tensor]:
+    """(O, …) as int8 and the scales (O,) that make it what it was, nearly."""
+    rows = tensor.float().flatten(1)
+    scale = (rows.abs().amax(1) / 127).clamp_min(torch.finfo(torch.float32).tiny)
+    return (rows / scale[:, None]).round().to(torch.int8).view(tensor.shape), scale
+
+
+def _widened(stored: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Everything in float32."""
+    weights = {}
+    for name, tensor in stored.items():
+        if name.endswith(_SCALE):
+            continue
+        weights[name] = tensor.float()
+        if tensor.dtype is torch.int8:
+            scale = stored[f"{name}{_SCALE}"]
+            weights[name] *= scale.view(-1, *[1] * (tensor.ndim - 1))
+    return weights
