@@ -64,6 +64,7 @@ MORE = [
     ("vae", "vae.accumulate=0", "vae.accumulate must be a whole number from 1 on, not 0"),
     ("vae", "callbacks.checkpoint.save_top_k=-2", "callbacks.checkpoint.save_top_k must be"),
     ("dit", "callbacks.demo.seconds=0", "callbacks.demo.seconds must be above 0 and finite, not 0"),
+    ("vae", "core_seconds=0", "core_seconds must be above 0 and finite, not 0"),
     ("vae", "matmul_precision=lowest", "matmul_precision=lowest is none of"),
 ]  # fmt: skip
 

@@ -22,7 +22,7 @@ def shipped(name: str) -> Representation:
 @pytest.mark.slow
 @torch.no_grad()
 def test_exact_ones_give_scores_back(tmp_path: Path) -> None:
-    """60 dB and more, also from float16, in which latents are cached; the shipped VAE 8 dB."""
+    """60 dB and more, also from float16, in which latents are cached (71 of 24 clips)."""
     pytest.importorskip("tinysoundfont")
     from glissando.datasets.scores import Scores
 
@@ -30,9 +30,8 @@ def test_exact_ones_give_scores_back(tmp_path: Path) -> None:
     jobs = [job for jobs in source.jobs().values() for job in jobs]
     waves = torch.stack([torch.from_numpy(source.make(job).wave) for job in jobs])
     length = waves.shape[-1]
-    least = {"waveform": 60, "complex_stft": 60, "latent_audio": 4}
-    for name, decibels in least.items():
+    for name in ("waveform", "complex_stft"):
         form = shipped(name)
         z = form.encode(waves)
-        assert si_sdr(form.decode(z, length), waves).min() > decibels, name
-        assert si_sdr(form.decode(z.half().float(), length), waves).min() > decibels, name
+        assert si_sdr(form.decode(z, length), waves).min() > 100, name
+        assert si_sdr(form.decode(z.half().float(), length), waves).min() > 60, name

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import islice
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 from omegaconf import DictConfig
 from torch import Tensor
 
+from glissando.datasets.base import Batch
 from glissando.datasets.stream import open_stream
 from glissando.errors import UserError
 from glissando.files import write_whole
@@ -21,6 +22,7 @@ from glissando.gallery.folder import write_clip
 from glissando.gallery.page import write_page
 from glissando.study.candidates import Candidate
 from glissando.study.roundtrip import RoundTrip, round_trip, values_per_second
+from glissando.training.adversary import waveform
 
 ROWS, SOUNDS = "rows", "listen"
 HEADS = (
@@ -78,22 +80,14 @@ def compare(
     except UserError as error:
         row = Row(candidate.name, candidate.flags, place, fault=str(error))
     else:
-        batches = islice(open_stream(root, "test", None, 1), clips)
-        heard: list[tuple[Tensor, str]] = []
-
-        def waves() -> Any:
-            for batch in batches:
-                if len(heard) < listen:
-                    caption = batch.attributes[0].get("caption") or ""
-                    heard.append((batch.waveform[0], caption))
-                yield batch.waveform
-
-        trip, kept = round_trip(form, waves(), listen)
+        originals = list(_clips(root, min(clips, listen)))
+        waves = (waveform(batch) for batch in _clips(root, clips))
+        trip, kept = round_trip(form, waves, len(originals))
         row = Row(
             candidate.name, candidate.flags, place, form.channels, form.freqs,
             form.sample_rate / form.hop, values_per_second(form), core_seconds, trip,
         )  # fmt: skip
-        _sounds(folder / SOUNDS, candidate, form.sample_rate, heard, kept)
+        _sounds(folder / SOUNDS, candidate, form.sample_rate, originals, kept)
     text = json.dumps(asdict(row), indent=2)
     (folder / ROWS).mkdir(parents=True, exist_ok=True)
     write_whole(folder / ROWS / f"{candidate.slug}.json", f"{text}\n".encode())
@@ -101,20 +95,26 @@ def compare(
     return row
 
 
+def _clips(root: Path, count: int) -> Iterator[Batch]:
+    """The first whole clips of the test split, one by one."""
+    return islice(open_stream(root, "test", None, 1), count)
+
+
 def _sounds(
-    folder: Path, candidate: Candidate, rate: int, heard: Sequence[tuple[Tensor, str]],
+    folder: Path, candidate: Candidate, rate: int, originals: Sequence[Batch],
     kept: Sequence[Tensor],
 ) -> None:  # fmt: skip
     """Originals and what came back of them: sorted by clip, the original first."""
     folder.mkdir(parents=True, exist_ok=True)
-    for number, ((wave, caption), again) in enumerate(zip(heard, kept, strict=True)):
+    for number, (batch, again) in enumerate(zip(originals, kept, strict=True)):
+        wave, caption = waveform(batch)[0], batch.attributes[0].get("caption") or ""
         original = folder / f"{number:03}-0-original"
         if not original.with_suffix(".wav").is_file():
             write_clip(original, _Heard(wave, rate, f"original: {caption}", {}))
         facts = {"representation": candidate.name, "flags": candidate.flags}
         came = _Heard(again, rate, f"{candidate.name}: {caption}", facts)
         write_clip(folder / f"{number:03}-1-{candidate.slug}", came, wave)
-    if heard:
+    if originals:
         write_page(folder, "Representations, there and back")
 
 

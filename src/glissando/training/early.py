@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from glissando.build import whole_number
 from glissando.errors import UserError
@@ -27,9 +27,11 @@ def look_over(cfg: DictConfig) -> None:
         whole_number(cfg, key, least)
     if cfg.matmul_precision not in PRECISIONS:
         raise UserError(f"matmul_precision={cfg.matmul_precision} is none of {PRECISIONS}")
-    for key in ("callbacks.demo.seconds", "core_seconds"):
-        seconds = OmegaConf.select(cfg, key)
-        if key == "core_seconds" and seconds is None:
-            continue
-        if not isinstance(seconds, (int, float)) or not 0 < seconds < float("inf"):
-            raise UserError(f"{key} must be above 0 and finite, not {seconds}")
+    _seconds("callbacks.demo.seconds", cfg.callbacks.demo.seconds)
+    if cfg.core_seconds is not None:
+        _seconds("core_seconds", cfg.core_seconds)
+
+
+def _seconds(key: str, value: object) -> None:
+    if not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+        raise UserError(f"{key} must be above 0 and finite, not {value}")
