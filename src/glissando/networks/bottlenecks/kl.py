@@ -37,9 +37,10 @@ class Posterior(NamedTuple):
         """KL(q || N(0, 1)) in nats, summed over channels, averaged over all else (scalar).
 
         Kingma and Welling 2014, appendix B. Stable Audio's code leaves out the factor 1/2: a
-        weight published there is half the weight here. Latent diffusion and AudioLDM sum the KL
-        and the distances over a whole map: a weight published there, 1e-6, is here divided by the
-        values of the map that a point of the latent stands for.
+        weight published there is half the weight here. Latent diffusion sums the KL and
+        the distances over a whole map: a weight published there, 1e-6, is here divided by the
+        values of the map that a point of the latent stands for. AudioLDM sums the distances alone:
+        its weight, 1000, is here divided by the values of the map and by C.
         """
         variance = self.std.square()
         per_element = 0.5 * (self.mean.square() + variance - variance.log() - 1)
