@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Any, NamedTuple
 
@@ -14,8 +15,8 @@ from glissando.build import plain
 from glissando.checkpoints.instantiate import instantiate
 from glissando.datasets.base import Batch
 from glissando.networks.autoencoder import AudioAutoencoder
+from glissando.networks.bottlenecks.kl import KL
 from glissando.networks.oobleck import OobleckAutoencoder
-from glissando.networks.posterior import Posterior
 from glissando.representations.autoencoder import Autoencoder
 from glissando.training.autoencoder import AutoencoderModule
 
@@ -48,7 +49,8 @@ class Diffusers(AudioAutoencoder):
     """diffusers' ``AutoencoderOobleck``."""
 
     def __init__(self, shape: Shape) -> None:
-        super().__init__()
+        channels, hop = shape.channels, math.prod(shape.strides)
+        super().__init__(channels, AUDIO_CHANNELS, hop, KL(channels))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about its own imports
             from diffusers.models.autoencoders import autoencoder_oobleck as published
@@ -57,21 +59,19 @@ class Diffusers(AudioAutoencoder):
             network = kind(
                 encoder_hidden_size=shape.width, downsampling_ratios=list(shape.strides),
                 channel_multiples=list(shape.multiples), decoder_channels=shape.width,
-                decoder_input_channels=shape.channels, audio_channels=AUDIO_CHANNELS,
+                decoder_input_channels=channels, audio_channels=AUDIO_CHANNELS,
             )  # fmt: skip
             # It has as many outputs as the first layer, which is half of the latent wanted here.
-            last = nn.Conv1d(shape.width * shape.multiples[-1], 2 * shape.channels, 3, padding=1)
+            last = nn.Conv1d(shape.width * shape.multiples[-1], 2 * channels, 3, padding=1)
             network.encoder.conv2 = nn.utils.weight_norm(last)
         self.encoder, self.decoder = network.encoder, network.decoder
-        self.channels, self.audio_channels = shape.channels, AUDIO_CHANNELS
-        self.hop = network.hop_length
 
     def frames(self, length: int) -> int:
         return -(-length // self.hop)
 
-    def encode(self, wave: Tensor) -> Posterior:
+    def raw(self, wave: Tensor) -> Tensor:
         padding = self.frames(wave.shape[-1]) * self.hop - wave.shape[-1]
-        return Posterior.split(self.encoder(F.pad(wave, (0, padding))))
+        return self.encoder(F.pad(wave, (0, padding)))
 
     def decode(self, z: Tensor, length: int) -> Tensor:
         return self.decoder(z)[..., :length]

@@ -58,8 +58,9 @@ def untrained(like: Autoencoder, root: Path, bits: int, rank: int = 320) -> Auto
         like.channels, like.audio_channels, like.hop, encoder_depth=0, decoder_depth=0,
         bits=bits, rank=rank,
     )  # fmt: skip
-    network.warm_start(pieces(root, like))
-    return Autoencoder(network, like.sample_rate)
+    codec = Autoencoder(network, like.sample_rate)
+    codec.warm_start(pieces(root, like))
+    return codec
 
 
 def pieces(root: Path, like: Autoencoder) -> Iterator[Tensor]:

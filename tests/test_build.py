@@ -8,6 +8,7 @@ import torch
 
 from glissando.build import complete, ranges, trained
 from glissando.checkpoints.files import Stored, read
+from glissando.cli.conf import pretrained_dir
 from glissando.errors import UserError
 from glissando.generation import load
 from tiny import DIT, GAN, VAE, Train, numbers, stored
@@ -117,6 +118,22 @@ def test_ranges_of_what_is_a_number() -> None:
         {"bpm": 90, "key": "C", "live": True}, {"bpm": 60.5, "title": 3}, {},
     ]  # fmt: skip
     assert ranges(clips) == {"bpm": [60.5, 90], "title": [3, 3]}
+
+
+@pytest.mark.parametrize("path", sorted(pretrained_dir().iterdir()), ids=lambda path: path.name)
+def test_what_ships_loads_as_it_was_trained(path: Path) -> None:
+    """No weight missing or renamed, and the autoencoder is the one that the model leans on."""
+    shipped = read(path)
+    if shipped.kind == "autoencoder":
+        codec = trained(str(path))
+        assert codec.state_dict().keys() == {
+            name.removeprefix("representation.") for name in shipped.weights
+        }
+        assert codec.measured
+    else:
+        lean = shipped.facts["autoencoder"]
+        assert trained(lean["name"]).fingerprint() == lean["fingerprint"]
+        assert load(str(path)).representation.measured
 
 
 def test_a_model_that_leans_on_a_shipped_autoencoder(

@@ -23,11 +23,19 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from glissando.build import Denoising, bare_network, denoising, plain, rebuilt, representation
+from glissando.build import (
+    Denoising,
+    bare_network,
+    denoising,
+    plain,
+    rebuilt,
+    representation,
+    untrained,
+)
 from glissando.build.vocoders import spectrum_recipe
 from glissando.checkpoints.instantiate import instantiate
 from glissando.cli.check import check
-from glissando.cli.conf import config_dir
+from glissando.cli.conf import config_dir, pretrained_dir
 from glissando.condition import Condition, Entry, Local, Vector
 from glissando.diffusion.oracle import GaussianMixture
 from glissando.diffusion.path import Path as NoisePath
@@ -151,7 +159,8 @@ def test_a_model_at_its_published_size(option: str) -> None:
 
 # What build.py supplies.
 DERIVED = {
-    "audio_channels", "channels", "sample_rate", "sizes", "mechanisms", "freqs", "stft",
+    "audio_channels", "bottleneck", "channels", "freqs", "map_channels", "mechanisms",
+    "sample_rate", "sizes", "stft",
 }  # fmt: skip
 
 
@@ -164,9 +173,8 @@ def test_a_model_and_its_losses_show_every_argument(option: str) -> None:
 
 
 def an_autoencoder(config: dict[str, Any]) -> None:
-    network = {**config["model"], "audio_channels": 2, "_partial_": False}
-    target = "glissando.representations.autoencoder.Autoencoder"
-    model = rebuilt({"_target_": target, "network": network, "sample_rate": 44100})
+    data = {"sample_rate": 44100, "channels": 2}
+    model = untrained(OmegaConf.create({**config, "data": data}))
     z = model.encode(torch.randn(1, 2, 30000))
     assert z.shape == (1, model.channels, model.freqs, model.frames(30000))
     out = model.decode(z, 30000)
@@ -208,6 +216,34 @@ def stages() -> dict[str, tuple[Any, Callable[[dict[str, Any]], None]]]:
         "glissando.build.generator": (FakeTensorMode(), a_generator),
         "glissando.build.diffusion": (torch.device("meta"), a_denoiser),
     }
+
+
+@each("bottleneck")
+@pytest.mark.parametrize("model", ["vae", "vae_oobleck", "vae representation=latent_mel"])
+def test_a_bottleneck_in_every_kind_of_network(option: str, model: str) -> None:
+    """A training step by the losses that the stage weighs; the latent is the same every time."""
+    cfg = composed("train", "name=test", f"bottleneck={option}", *f"model={model}".split())
+    torch.manual_seed(0)
+    made = untrained(cfg)
+    x = torch.randn(2, 1, made.inner.freqs, 1100 if made.inner.freqs == 1 else 9)
+    coded = made.network.encode_map(x)
+    assert coded.mean.shape == (2, made.channels, *made.network.size(*x.shape[2:]))
+    torch.testing.assert_close(made.network.encode_map(x).mean, coded.mean, atol=0, rtol=0)
+    loss = (made.network.decode_map(coded.sample(), *x.shape[2:]) - x).square().mean()
+    for name, penalty in coded.penalties().items():
+        loss = loss + cfg.vae[name] * penalty
+    loss.backward()
+    for parameter in made.network.parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None
+            assert parameter.grad.isfinite().all()
+    books = made.network.bottleneck.books
+    if coded.codes is None:
+        assert not books
+    else:
+        assert coded.codes.shape == (2, len(books), *coded.mean.shape[2:])
+        assert (coded.codes >= 0).all()
+        assert (coded.codes.amax((0, 2, 3)) < torch.tensor(books)).all()
 
 
 @each("stage")
@@ -495,7 +531,13 @@ def test_a_source_keeps_its_settings(option: str, songs: Path) -> None:
 
 @each("representation")
 def test_a_representation_as_it_ships(option: str) -> None:
-    model = representation(composed("train", f"representation={option}")).eval()
+    cfg = composed("train", f"representation={option}")
+    learned = cfg.representation.get("autoencoder")
+    if learned and not (pretrained_dir() / learned).is_dir():
+        with pytest.raises(UserError, match=rf"train one: python train\.py .*{option}"):
+            representation(cfg)
+        return
+    model = representation(cfg).eval()
     length = model.sample_rate // 2
     wave = 0.3 * torch.sin(torch.arange(length) / 8).expand(1, model.audio_channels, -1)
     with torch.no_grad():

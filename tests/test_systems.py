@@ -13,7 +13,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from glissando.build import bare_network, cascade, plain, rebuilt, representation, trained
+from glissando.build import bare_network, cascade, plain, representation, trained, untrained
 from glissando.build.vocoders import spectrum_recipe
 from glissando.checkpoints.instantiate import instantiate
 from glissando.cli.conf import config_dir
@@ -25,14 +25,22 @@ CONF = config_dir()
 README = Path(__file__).resolve().parents[1] / "README.md"
 #: System -> parameters as counted here; README has them beside the published ones.
 COUNTED = {
+    "audioldm": 168_645_128,
+    "audioldm2": 197_546_504,
+    "audioldm_vae": 55_376_873,
+    "dac_vae": 121_368_708,
     "dance_diffusion": 235_574_058,
     "ditto_base": 19_914_753,
     "edmsound": 40_144_898,
+    "encodec": 15_183_842,
     "music_controlnet": 20_036_225,
     "musichifi": 14_018_945,
     "musichifi_bandwidth": 14_160_865,
     "musichifi_stereo": 14_018_945,
+    "musicldm": 168_645_128,
     "presto_base": 558_743_936,
+    "riffusion": 882_465_416,
+    "riffusion_vae": 83_649_253,
     "stable_audio": 857_823_424,
     "stable_audio_open": 1_056_828_544,
     "stable_audio_open_vae": 156_112_514,
@@ -42,15 +50,33 @@ SYSTEMS = sorted(
 )
 
 
-class Latents(torch.nn.Module):
-    """Stable Audio's latents, in the place of an autoencoder that would have to be trained."""
+#: Features of the text that a system reads, where they are not 768.
+DIMS = {"audioldm": 512, "musicldm": 512, "audioldm2": 1024}
+#: Which autoencoder the tiny ones on mel spectrograms want.
+CODECS = {
+    "audioldm": "audioldm_vae", "audioldm2": "audioldm_vae", "musicldm": "audioldm_vae",
+    "riffusion": "riffusion_vae",
+}  # fmt: skip
 
-    channels, freqs, hop, sample_rate, audio_channels = 64, 1, 2048, 44100, 2
+
+class Latents(torch.nn.Module):
+    """In the place of an autoencoder that would have to be trained: Stable Audio's, or of mels."""
+
+    freqs, hop, sample_rate, audio_channels = 1, 2048, 44100, 2
+
+    def __init__(self, cfg: DictConfig) -> None:
+        super().__init__()
+        self.channels = (
+            cfg.representation.network.channels if "network" in cfg.representation else 64
+        )
 
 
 def composed(name: str) -> DictConfig:
     """A preset with text encoders of its sizes that need no weights."""
-    chosen = ["text_encoder=hash", "text_encoder.dim=768"]
+    chosen = ["text_encoder=hash", f"text_encoder.dim={DIMS.get(name, 768)}"]
+    if name == "audioldm2":
+        second = "conditioner.text_generated.encoder"
+        chosen += [f"text_encoder@{second}=hash", f"{second}.dim=768"]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose("train", [f"experiment={name}", *chosen])
 
@@ -58,24 +84,23 @@ def composed(name: str) -> DictConfig:
 def built(name: str) -> tuple[torch.nn.Module, Sizes]:
     """The network on the meta device, and what it knows of a clip."""
     cfg = composed(name)
+    if cfg.stage == "glissando.build.autoencoder":
+        with torch.device("meta"):
+            return untrained(cfg).network, {}
     groups = OmegaConf.create({k: cfg[k] for k in ("conditioning", "conditioner", "model")})
     config: Any = OmegaConf.to_container(
         OmegaConf.merge({"text_encoder": cfg.text_encoder}, groups), resolve=True
     )
     with torch.device("meta"):
-        if cfg.stage == "glissando.build.autoencoder":
-            network = {**config["model"], "audio_channels": cfg.data.channels, "_partial_": False}
-            target = "glissando.representations.autoencoder.Autoencoder"
-            recipe = {"_target_": target, "network": network, "sample_rate": cfg.data.sample_rate}
-            return rebuilt(recipe).network, {}  # type: ignore[return-value]
         if cfg.stage == "glissando.build.generator":
             spectrum = spectrum_recipe(cfg.representation, cfg.input_rate)
             recipe = {**plain(cfg.generator), "spectrum": spectrum, "network": config["model"]}
             return instantiate(recipe).network, {}
-        if "text" in config["conditioner"]:
-            config["conditioner"]["text"]["cache"] = None
+        for each in config["conditioner"].values():
+            if "encoder" in each:
+                each["cache"] = None
         latent = "autoencoder" in cfg.representation
-        made: Any = Latents() if latent else representation(cfg)
+        made: Any = Latents(cfg) if latent else representation(cfg)
         return bare_network(config, made)
 
 
@@ -130,13 +155,15 @@ def _split(named: list[tuple[str, tuple[int, ...]]]) -> list[tuple[int, ...]]:
     return parts
 
 
-@pytest.mark.parametrize("name", ["presto_base", "stable_audio", "stable_audio_open"])
-def test_an_autoencoder_that_is_not_named(name: str, command: Command) -> None:
+@pytest.mark.parametrize(
+    ("name", "rate"),
+    [("presto_base", 44100), ("stable_audio", 44100), ("stable_audio_open", 44100),
+     ("audioldm", 16000), ("audioldm2", 16000), ("riffusion", 44100)],
+)  # fmt: skip
+def test_an_autoencoder_that_is_not_named(name: str, rate: int, command: Command) -> None:
     said = command("train", f"experiment={name}", "trainer=cpu", "logger=csv")
     assert said.status == 1
-    line = (
-        r"error: no autoencoder is named: set representation\.autoencoder= .* of 44100 Hz and .*\n"
-    )
+    line = rf"error: no autoencoder is named: set representation\.autoencoder= .* of {rate} Hz .*\n"
     assert re.fullmatch(line, said.err)
 
 
@@ -174,8 +201,12 @@ def plays(command: Command, *overrides: str) -> tuple[np.ndarray, int]:
 def test_a_tiny_system_trains_samples_and_decodes(
     name: str, command: Command, tmp_path: Path
 ) -> None:
-    run = tmp_path / "run"
-    trains(command, name, run)
+    run, codec_run = tmp_path / "run", tmp_path / "codec"
+    latents = []
+    if name in CODECS:
+        trains(command, CODECS[name], codec_run)
+        latents = [f"representation.autoencoder={codec_run}"]
+    trains(command, name, run, *latents)
     cfg = composed(f"{name}_tiny")
     tone = 0.3 * torch.sin(torch.arange(cfg.data.sample_rate) / 8).expand(1, 1, -1)
     if cfg.stage == "glissando.build.diffusion":

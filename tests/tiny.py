@@ -16,6 +16,12 @@ VAE = [
     "loader.seconds=0.25", "loader.batch_size=4", "loader.workers=0",
 ]  # fmt: skip
 GAN = [*VAE, "vae.adversarial_start=2", "discriminator.sizes=[128]", "discriminator.width=4"]
+MEL = [  # an autoencoder of mel spectrograms
+    *VAE, "representation=latent_mel", "representation.n_fft=256",
+    "representation.hop=64", "representation.bands=20",
+    "representation.vocoders.griffin_lim.iterations=4", "representation.network.width=4",
+    "representation.network.multiples=[1,2]", "representation.network.factors=[[2,2]]",
+]  # fmt: skip
 DIT = [
     "model=dit_tiny", "model.width=32", "model.depth=1", "model.heads=2", "text_encoder=hash",
     "text_encoder.dim=16", "loader.batch_size=4",

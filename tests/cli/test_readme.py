@@ -120,7 +120,8 @@ def test_a_flag_that_an_error_names_exists() -> None:
         for more in (["model=vae", "text_encoder=t5"], ["model=unet"],
                      ["conditioning=channel_concat"], ["representation=mel"],
                      ["representation=complex_stft"], ["conditioner=controls"],
-                     ["conditioning=cross_attention"], ["model=vocoder_bigvgan"]):  # fmt: skip
+                     ["conditioning=cross_attention"], ["model=vocoder_bigvgan"],
+                     ["representation=latent_mel"], ["model=vae", "bottleneck=fsq"]):  # fmt: skip
             known |= set(leaves(compose("train", more)))
         for one in (
             "guidance=autoguidance",

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+from glissando.networks.bottlenecks.rvq import RVQ
 from glissando.networks.fold import fold
 from glissando.networks.oobleck import OobleckAutoencoder
+from glissando.networks.summary import parameters
 
 
 def test_computes_what_the_published_model_computes() -> None:
@@ -17,7 +20,7 @@ def test_computes_what_the_published_model_computes() -> None:
     from diffusers.models.autoencoders.autoencoder_oobleck import AutoencoderOobleck
 
     torch.manual_seed(0)
-    published = AutoencoderOobleck(
+    published: Any = AutoencoderOobleck(
         encoder_hidden_size=32, downsampling_ratios=[2, 4, 8, 8], channel_multiples=[1, 2, 4, 8],
         decoder_channels=32, decoder_input_channels=16, audio_channels=2,
     )  # fmt: skip
@@ -33,7 +36,7 @@ def test_computes_what_the_published_model_computes() -> None:
     wave = torch.randn(1, 2, 512 * 5)
     with torch.no_grad():
         expected = published.encode(wave).latent_dist
-        posterior = ours.encode(wave)
+        posterior: Any = ours.encode(wave)
         decoded = published.decode(expected.mean).sample
         torch.testing.assert_close(posterior.mean, expected.mean, atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(posterior.std, expected.std, atol=1e-4, rtol=1e-4)
@@ -84,3 +87,23 @@ def test_what_is_coded_without_gradients_is_what_is_trained() -> None:
         torch.testing.assert_close(net.decode(given[1], 100), net.decode(z, 100))
     assert torch.equal(given[0], wave)
     assert torch.equal(given[1], z)
+
+
+def test_dac_is_as_large_as_the_outside_implementation() -> None:
+    """transformers' DacModel, whose defaults are the published 44.1 kHz model: 76.6 M."""
+    transformers = pytest.importorskip("transformers")
+    with torch.device("meta"):
+        published = transformers.DacModel(transformers.DacConfig())
+        ours = OobleckAutoencoder(
+            1024, 1, 64, (2, 4, 8, 16), (2, 4, 8, 8), decoder_width=96, two_snakes=False,
+            bounded=True, bottleneck=RVQ,
+        )  # fmt: skip
+    for mine, theirs in (
+        (ours.encoder, published.encoder), (ours.decoder, published.decoder),
+        (ours.bottleneck, published.quantizer),
+    ):  # fmt: skip
+        # Weight norm stores a gain for each output channel beside the weight: transformers counts
+        # without it.
+        gains = sum(p.numel() for name, p in mine.named_parameters() if "original0" in name)
+        assert parameters(mine) - gains == parameters(theirs)
+    assert parameters(published) == 76_620_777

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from glissando.errors import UserError
-from glissando.networks.posterior import Posterior
+from glissando.networks.bottlenecks.kl import Posterior
 from glissando.networks.spectral import SpectralAutoencoder
 
 HOP = 8
@@ -30,7 +32,7 @@ def test_starts_as_the_pca_codec(audio_channels: int) -> None:
     """Closed form: project each frame of the MDCT onto the leading eigenvectors of X'X / n."""
     net = network(6, audio_channels)
     waves = coloured(4, audio_channels, 400)
-    net.warm_start([waves[:2], waves[2:]])
+    net.warm_start([waves[:2, :, None], waves[2:, :, None]])
 
     frames = net.mdct(waves).flatten(1, 2).mT.double().numpy()  # (B, T, bands), tested by itself
     flat = frames.reshape(-1, frames.shape[-1])
@@ -39,7 +41,7 @@ def test_starts_as_the_pca_codec(audio_channels: int) -> None:
     projected = torch.from_numpy(frames @ leading @ leading.T).mT.float()
     expected = net.mdct.inverse(projected.unflatten(1, (audio_channels, HOP)), 400)
 
-    posterior = net.encode(waves)
+    posterior: Any = net.encode(waves)
     torch.testing.assert_close(net.decode(posterior.mean, 400), expected, atol=1e-5, rtol=0)
     # Whitened: each latent has mean square 1 over the data, and they are uncorrelated.
     z = posterior.mean.mT.flatten(0, 1)
@@ -50,7 +52,7 @@ def test_starts_as_the_pca_codec(audio_channels: int) -> None:
 def test_all_components_lose_nothing() -> None:
     net = network(channels=HOP)
     waves = coloured(2, 1, 333)
-    net.warm_start([waves])
+    net.warm_start([waves[:, :, None]])
     torch.testing.assert_close(net.decode(net.encode(waves).mean, 333), waves, atol=1e-4, rtol=0)
 
 
@@ -63,7 +65,7 @@ def test_codecs_that_have_no_room(bits: int, rank: int) -> None:
 @pytest.mark.parametrize("length", [1, 7, 8, 100, 101])
 def test_any_length(length: int) -> None:
     net = network(audio_channels=2)
-    posterior = net.encode(torch.randn(3, 2, length))
+    posterior: Any = net.encode(torch.randn(3, 2, length))
     assert posterior.mean.shape == (3, 6, net.frames(length))
     assert net.decode(posterior.mean, length).shape == (3, 2, length)
 
@@ -71,9 +73,10 @@ def test_any_length(length: int) -> None:
 @pytest.mark.parametrize("silent", ["wave", "latent"])
 def test_silence_has_finite_gradients(silent: str) -> None:
     net = network()
-    net.warm_start([torch.zeros(4, 1, 400) if silent == "latent" else coloured(4, 1, 400)])
+    waves = torch.zeros(4, 1, 400) if silent == "latent" else coloured(4, 1, 400)
+    net.warm_start([waves[:, :, None]])
     wave = torch.zeros(2, 1, 64, requires_grad=True)
-    posterior = net.encode(wave)
+    posterior: Any = net.encode(wave)
     (net.decode(posterior.sample(), 64).square().mean() + posterior.kl()).backward()
     for name, parameter in [*net.named_parameters(), ("wave", wave)]:
         assert parameter.grad is not None, name
@@ -84,7 +87,7 @@ def test_the_learned_part_learns_at_the_first_step() -> None:
     """Zero heads must not leave the branches without a gradient: the heads get one."""
     net = network()
     wave = coloured(2, 1, 200)
-    net.warm_start([coloured(4, 1, 400)])
+    net.warm_start([coloured(4, 1, 400)[:, :, None]])
     (net.decode(net.encode(wave).mean, 200) - wave).square().mean().backward()
     for head in (net.decoder_head, net.encoder_head):
         assert head.weight.grad is not None
@@ -93,7 +96,7 @@ def test_the_learned_part_learns_at_the_first_step() -> None:
 
 def test_too_little_audio_to_warm_start() -> None:
     with pytest.raises(UserError, match=r"loader\.batch_size"):
-        network().warm_start([torch.randn(1, 1, 16)])
+        network().warm_start([torch.randn(1, 1, 1, 16)])
 
 
 def test_posterior_kl_is_torchs() -> None:

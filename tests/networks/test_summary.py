@@ -127,7 +127,7 @@ def test_operations_of_an_autoencoder():
     transform, linear, block = 2 * hop * hop, hop * channels, 7 * width + 2 * width * hidden
     there = transform + linear + 2 * hop * width + block + width * 2 * channels
     back = transform + linear + 7 * channels * width + 2 * block + width * 3 * hop
-    *rows, last = codec_summary(network, 10 * hop).splitlines()
+    *rows, last = codec_summary(network, 1, 10 * hop, 10 * hop).splitlines()
     assert last == (
         f"one crop of {10 * hop} samples: {2 * frames * there / 1e9:.3g} GFLOP to encode, "
         f"{2 * frames * back / 1e9:.3g} GFLOP (a product and sum are 2) to decode"

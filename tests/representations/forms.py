@@ -8,8 +8,10 @@ from typing import Any
 
 import torch
 
+from glissando.networks.bottlenecks.rvq import RVQ
 from glissando.networks.oobleck import OobleckAutoencoder
 from glissando.networks.spectral import SpectralAutoencoder
+from glissando.networks.vae2d import MapAutoencoder
 from glissando.representations.autoencoder import Autoencoder
 from glissando.representations.base import Representation
 from glissando.representations.complex_stft import ComplexSTFT
@@ -43,6 +45,21 @@ def oobleck(audio_channels: int) -> Autoencoder:
     return Autoencoder(OobleckAutoencoder(4, audio_channels, 4, (1, 2), (3, 8)), RATE).eval()
 
 
+def quantized(audio_channels: int) -> Autoencoder:
+    torch.manual_seed(0)
+    books = partial(RVQ, count=3, size=5, width=2)
+    network = OobleckAutoencoder(4, audio_channels, 4, (1, 2), (3, 8), bottleneck=books)
+    return Autoencoder(network, RATE).eval()
+
+
+def latent_mel(audio_channels: int) -> Autoencoder:
+    torch.manual_seed(0)
+    inner = spectrogram(audio_channels, bands=20)
+    inner.measure(torch.full((audio_channels,), -5.0), torch.full((audio_channels,), 29.0), 1.0)
+    network = MapAutoencoder(3, audio_channels, 4, (1, 2), ((2, 2),), 1)
+    return Autoencoder(network, RATE, inner).eval()
+
+
 FIXED: dict[str, Callable[..., Representation]] = {  # of channels and, if not 8 kHz, a rate
     "waveform": waveform,
     "complex_stft": complex_stft,
@@ -51,5 +68,10 @@ FIXED: dict[str, Callable[..., Representation]] = {  # of channels and, if not 8
     "mel": partial(spectrogram, bands=40),
     "mel after Riffusion": partial(spectrogram, bands=40, f_max=3000, power=0.25, window=200),
 }
-LEARNED: dict[str, Callable[[int], Representation]] = {"spectral": spectral, "oobleck": oobleck}
+LEARNED: dict[str, Callable[[int], Representation]] = {
+    "spectral": spectral,
+    "oobleck": oobleck,
+    "quantized": quantized,
+    "latent mel": latent_mel,
+}
 EXACT = [name for name in FIXED if name.startswith(("waveform", "complex_stft"))]

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 
+from glissando.networks.bottlenecks.fsq import FSQ
+from glissando.networks.bottlenecks.rvq import RVQ
 from glissando.networks.spectral import SpectralAutoencoder
 from glissando.representations.autoencoder import Autoencoder
 
@@ -76,3 +80,19 @@ def test_fingerprint_follows_every_weight_and_not_the_statistics() -> None:
     with torch.no_grad():
         representation.network.decoder.final.bias[0] += 1e-7
     assert representation.fingerprint() != mark
+
+
+@pytest.mark.parametrize("books", [partial(FSQ, levels=(3, 4)), partial(RVQ, count=2, size=5)])
+def test_what_is_sampled_sounds_as_its_codes_do(books: partial[FSQ] | partial[RVQ]) -> None:
+    """A diffusion model never lands on a code; the decoder hears one nevertheless."""
+    network = SpectralAutoencoder(4, 1, 8, 12, 1, 12, 1, bottleneck=books)
+    torch.nn.init.normal_(network.decoder_head.weight, std=0.1)
+    representation, z = Autoencoder(network, 8000).eval(), 2 * torch.randn(1, 4, 1, 9)
+    heard = representation.decode(z, 64)
+    settled = network.bottleneck.settle(z)
+    torch.testing.assert_close(heard, network.decode_map(settled, 1, 64).squeeze(2))
+    assert not torch.allclose(heard, network.decode_map(z, 1, 64).squeeze(2))
+    wave = torch.randn(1, 1, 64)
+    again = representation.decode(representation.encode(wave), 64)
+    trained = network.decode_map(network.encode_map(wave.unsqueeze(2)).sample(), 1, 64)
+    torch.testing.assert_close(again, trained.squeeze(2))

@@ -198,5 +198,7 @@ def test_a_frame_looks_around_the_middle_of_its_block(name: str) -> None:
     energy = energy.square().sum(0)
     time = (torch.arange(len(energy)) + 0.5) / form.hop - apart // 2
     middle = float((energy * time).sum() / energy.sum())
-    assert middle == pytest.approx(0.5 - form.lead, abs=0.15)
+    # The kernels of latent diffusion's encoder begin with their cell, the decoder's are centred.
+    lean = 0.25 if name == "latent mel" else 0
+    assert middle == pytest.approx(0.5 - form.lead + lean, abs=0.15)
     assert form.lead == (0.5 if name == "spectral" else 0)

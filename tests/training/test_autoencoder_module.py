@@ -11,8 +11,9 @@ from torch import nn
 
 from glissando.datasets.base import Batch
 from glissando.losses.reconstruction import Reconstruction
+from glissando.networks.bottlenecks.fsq import FSQ
+from glissando.networks.bottlenecks.kl import Posterior
 from glissando.networks.discriminators import MultiResolutionSTFTDiscriminator
-from glissando.networks.posterior import Posterior
 from glissando.networks.spectral import SpectralAutoencoder
 from glissando.representations.autoencoder import Autoencoder
 from glissando.training.autoencoder import AutoencoderModule
@@ -169,6 +170,23 @@ def test_validation_measures_the_latents(tmp_path: Path) -> None:
     torch.testing.assert_close(
         normal.var((0, 2, 3), correction=0), torch.ones(4), atol=1e-3, rtol=0
     )
+
+
+def test_validation_tells_what_a_quantizer_uses(tmp_path: Path) -> None:
+    """8 values of 3 levels are 4 codes of 9 values, 1000 frames a second."""
+    network = SpectralAutoencoder(8, 1, 8, 12, 1, 12, 1, bottleneck=partial(FSQ, levels=(3, 3)))
+    wave_alone = Reconstruction(8000, stft=0, mel=0, wave=1)
+    thing = AutoencoderModule(Autoencoder(network, 8000), wave_alone, SGD, Constant())
+    batches = [batch(3, seed) for seed in range(2)]
+    trainer = fit(thing, batches, tmp_path, limit_val_batches=2)
+    values = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    assert values["val/kbit_s"] == pytest.approx(4 * 3.1699, rel=1e-4)
+    codes = network.encode(torch.cat([b.waveform for b in batches])).codes  # type: ignore[list-item]
+    assert codes is not None
+    shares = [codes[:, k].unique(return_counts=True)[1] / codes[:, k].numel() for k in range(4)]
+    expected = [float((-share * share.log()).sum().exp()) for share in shares]
+    assert values["val/perplexity"] == pytest.approx(sum(expected) / 4, rel=1e-4)
+    assert values["val/perplexity_least"] == pytest.approx(min(expected), rel=1e-4)
 
 
 def test_losses_and_yardsticks_are_no_state() -> None:

@@ -12,7 +12,9 @@ import torch
 
 from glissando.errors import UserError
 from glissando.training.diffusion import DiffusionModule
-from tiny import DIT, GAN, VAE, Train, numbers, stored
+from tiny import DIT, GAN, MEL, VAE, Train, numbers, stored
+
+PATCH = ["representation.discriminator.width=4", "representation.discriminator.layers=1"]
 
 
 def assert_same(first: Path, second: Path) -> None:
@@ -24,7 +26,7 @@ def assert_same(first: Path, second: Path) -> None:
 
 
 @pytest.mark.parametrize(("stage", "workers"), [
-    ("vae", 1), ("gan", 0), ("dit", 1),
+    ("vae", 1), ("gan", 0), ("mel", 0), ("dit", 1),
     pytest.param("vae", 0, marks=pytest.mark.slow), pytest.param("gan", 1, marks=pytest.mark.slow),
     pytest.param("dit", 0, marks=pytest.mark.slow),
 ])  # fmt: skip
@@ -32,7 +34,7 @@ def test_half_and_half_equals_the_whole(
     train: Train, tmp_path: Path, vae: Path, stage: str, workers: int
 ) -> None:
     own = {
-        "vae": VAE, "gan": GAN,
+        "vae": VAE, "gan": GAN, "mel": [*MEL, "vae.adversarial_start=4", *PATCH],
         "dit": [*DIT, f"representation.autoencoder={vae}", "loader.cache=false"],
     }[stage]  # fmt: skip
     run = [*own, f"loader.workers={workers}", "trainer.val_check_interval=3", "schedule.steps=12"]

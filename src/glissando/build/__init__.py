@@ -6,10 +6,12 @@ from glissando.build.denoising import Denoising, bare_network, denoising
 from glissando.build.representations import (
     complete,
     latent_audio,
+    latent_mel,
     rebuilt,
     representation,
     spectrogram,
     trained,
+    untrained,
 )
 from glissando.build.stages import Run, autoencoder, diffusion, generator
 from glissando.build.vocoders import cascade
@@ -26,6 +28,7 @@ __all__ = [
     "encoded",
     "generator",
     "latent_audio",
+    "latent_mel",
     "measure",
     "plain",
     "prepared",
@@ -34,5 +37,6 @@ __all__ = [
     "representation",
     "spectrogram",
     "trained",
+    "untrained",
     "whole_number",
 ]

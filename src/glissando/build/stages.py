@@ -23,12 +23,11 @@ from glissando.build.data import (
     ranges,
 )
 from glissando.build.denoising import denoising
-from glissando.build.representations import rebuilt
 from glissando.build.representations import representation as representation_of
+from glissando.build.representations import untrained
 from glissando.build.vocoders import spectrum_recipe
 from glissando.checkpoints.instantiate import check_targets, instantiate
 from glissando.errors import UserError
-from glissando.representations.autoencoder import Autoencoder
 from glissando.training.data import Clips
 
 
@@ -53,20 +52,14 @@ class Run:
 
 
 def autoencoder(cfg: DictConfig) -> Run:
-    """``model=vae``: a raw-audio autoencoder on waveform crops."""
+    """``model=vae``: an autoencoder of waveforms or of spectrograms, on crops."""
     from glissando.networks.summary import codec_summary
     from glissando.training.autoencoder import AutoencoderModule
 
-    channels, sample_rate = cfg.data.channels, cfg.data.sample_rate
-    network = {**plain(cfg.model), "audio_channels": channels, "_partial_": False}
-    recipe = {
-        "_target_": "glissando.representations.autoencoder.Autoencoder",
-        "network": network,
-        "sample_rate": sample_rate,
-    }
-    representation = rebuilt(recipe)
-    assert isinstance(representation, Autoencoder)
-    module = AutoencoderModule(representation, **_adversarial(cfg, "vae"))
+    representation = untrained(cfg)
+    channels = representation.inner.channels
+    maps = cfg.representation if "network" in cfg.representation else None
+    module = AutoencoderModule(representation, **_adversarial(cfg, "vae", channels, maps))
     clips = clips_of(cfg)
 
     def prepare() -> None:
@@ -80,8 +73,10 @@ def autoencoder(cfg: DictConfig) -> Run:
         module.warm_start(waves())
 
     def summary() -> str:
-        return codec_summary(representation.network, round(cfg.loader.seconds * sample_rate))
+        inner, length = representation.inner, round(cfg.loader.seconds * cfg.data.sample_rate)
+        return codec_summary(representation.network, inner.freqs, inner.frames(length), length)
 
+    recipe: Any = representation.recipe
     return Run(module, clips, "autoencoder", recipe, prepare, summary, warm_start)
 
 
@@ -98,7 +93,7 @@ def generator(cfg: DictConfig) -> Run:
     }
     check_targets(recipe)
     made = instantiate(recipe)
-    module = GeneratorModule(made, **_adversarial(cfg, "gan"))
+    module = GeneratorModule(made, **_adversarial(cfg, "gan", cfg.data.channels))
     clips = clips_of(cfg)
 
     def prepare() -> None:
@@ -176,10 +171,14 @@ def _dropout_alone(cfg: DictConfig, conditioners: Any) -> dict[str, float]:
     return found
 
 
-def _adversarial(cfg: DictConfig, key: str) -> dict[str, Any]:
+def _adversarial(
+    cfg: DictConfig, key: str, channels: int, maps: DictConfig | None = None
+) -> dict[str, Any]:
     """What an ``AdversarialModule`` wants besides its generator; ``key`` holds its weights.
 
-    Raises UserError for what such a module does by itself.
+    It compares waveforms of so many channels, or maps where a representation brings the
+    ``reconstruction`` and ``discriminator`` for its own. Raises UserError for what such a module
+    does by itself.
     """
     whole_number(cfg, f"{key}.accumulate", 1)
     if cfg.trainer.accumulate_grad_batches != 1 or cfg.trainer.gradient_clip_val is not None:
@@ -191,9 +190,13 @@ def _adversarial(cfg: DictConfig, key: str) -> dict[str, Any]:
     options = plain(cfg[key])
     adversary = None
     if cfg.trainer.max_steps < 0 or options["adversarial_start"] < cfg.trainer.max_steps:
-        adversary = instantiate(cfg.discriminator, audio_channels=cfg.data.channels)
+        adversary = instantiate((maps or cfg).discriminator, audio_channels=channels)
+    if maps is None:
+        reconstruction = instantiate(cfg.reconstruction, sample_rate=cfg.data.sample_rate)
+    else:
+        reconstruction = instantiate(maps.reconstruction)
     return {
-        "reconstruction": instantiate(cfg.reconstruction, sample_rate=cfg.data.sample_rate),
+        "reconstruction": reconstruction,
         "optimizer": _optimizer(cfg),
         "schedule": instantiate(cfg.schedule),
         "discriminator": adversary,

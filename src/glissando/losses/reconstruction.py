@@ -149,3 +149,18 @@ class Reconstruction(nn.Module):
             name: weight * self.terms[name](prediction, target)
             for name, weight in self.weights.items()
         }
+
+
+class MapReconstruction(nn.Module):
+    """Mean absolute difference of maps, such as normalized mel spectrograms (AudioLDM, MusicLDM).
+
+    A mean over all points: latent diffusion's code sums them.
+    """
+
+    def __init__(self, l1: float = 1.0) -> None:
+        super().__init__()
+        self.weights = {"l1": l1}
+
+    def forward(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """(B, A, F, T), (B, A, F, T) -> {term: weighted scalar}."""
+        return {"l1": self.weights["l1"] * (prediction - target).abs().mean()}

@@ -1,8 +1,10 @@
-"""Discriminators of waveforms: spectra of several resolutions, samples of several periods."""
+"""Discriminators of waveforms (spectra of several resolutions, samples of several periods) and of
+maps."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -131,3 +133,28 @@ class Discriminators(nn.Module):
     def forward(self, wave: Tensor) -> Scores:
         """(B, A, L) -> (logits, features) of every discriminator of every part."""
         return [score for part in self.parts.values() for score in part(wave)]
+
+
+class PatchDiscriminator(nn.Module):
+    """Judges patches of a map (Isola et al. 2017), as latent diffusion's VAE and AudioLDM's have.
+
+    ``layers`` of kernel 4 and stride 2, each twice as wide as the one before (8 ``width`` at most),
+    then two of stride 1: with 3 layers a patch is 70 x 70. Weight norm in place of batch norm.
+    """
+
+    def __init__(self, audio_channels: int = 1, width: int = 32, layers: int = 3) -> None:
+        super().__init__()
+        widths = [audio_channels, *(width * 2 ** min(level, 3) for level in range(layers + 1))]
+        self.layers = nn.ModuleList(
+            weight_norm(nn.Conv2d(inner, outer, 4, 2 if number < layers else 1, padding=1))
+            for number, (inner, outer) in enumerate(pairwise(widths))
+        )
+        self.head = weight_norm(nn.Conv2d(widths[-1], 1, 4, padding=1))
+
+    def forward(self, x: Tensor) -> Scores:
+        """(B, A, F, T) -> logits (B, 1, F', T') and features, of the one discriminator."""
+        features = []
+        for layer in self.layers:
+            x = F.leaky_relu(layer(x), 0.2)
+            features.append(x)
+        return [(self.head(x), features)]

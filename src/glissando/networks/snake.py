@@ -1,4 +1,4 @@
-"""The snake activation (Ziyin et al. 2020, arXiv:2006.08195), in BigVGAN's two-parameter form."""
+"""The snake activation (Ziyin et al. 2020, arXiv:2006.08195), also in BigVGAN's two parameters."""
 
 from __future__ import annotations
 
@@ -28,20 +28,22 @@ class Snake(nn.Module):
 
     Args:
         inplace: x is overwritten where no gradient is recorded.
+        two: whether b is learned; otherwise it is a, as in DAC.
     """
 
-    def __init__(self, channels: int, inplace: bool = False) -> None:
+    def __init__(self, channels: int, inplace: bool = False, two: bool = True) -> None:
         super().__init__()
         self.alpha = nn.Parameter(torch.zeros(channels))
-        self.beta = nn.Parameter(torch.zeros(channels))
+        self.beta = nn.Parameter(torch.zeros(channels)) if two else None
         self.inplace = inplace
 
     def forward(self, x: Tensor) -> Tensor:
         if not _channels_last(x):
             x = x.contiguous()
+        beta = self.alpha if self.beta is None else self.beta
         if torch.is_grad_enabled():
-            return _Snake.apply(x, self.alpha, self.beta)
-        return _snake(x, self.alpha, self.beta, x if self.inplace else torch.empty_like(x))
+            return _Snake.apply(x, self.alpha, beta)
+        return _snake(x, self.alpha, beta, x if self.inplace else torch.empty_like(x))
 
 
 class _Snake(torch.autograd.Function):

@@ -10,16 +10,17 @@ thousands of steps to reach.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
 
 from glissando.errors import UserError
 from glissando.networks.autoencoder import AudioAutoencoder
+from glissando.networks.bottlenecks.base import Bottleneck
+from glissando.networks.bottlenecks.kl import KL
 from glissando.networks.convnext import Backbone
 from glissando.networks.mdct import MDCT
-from glissando.networks.posterior import Posterior
 from glissando.networks.precision import full_precision
 from glissando.networks.transform import Components, LocalComponents, Transform
 
@@ -35,6 +36,7 @@ class SpectralAutoencoder(AudioAutoencoder):
         posterior_std: standard deviation of q(z | x) at the start.
         bits: channels of C that say which of ``2^bits`` linear codecs a frame has; 0: one for all.
         rank: components that these codecs work in.
+        bottleneck: latent channels -> bottleneck.
 
     Raises UserError where C has no room for ``bits``, or ``rank`` no room for C.
     """
@@ -52,9 +54,9 @@ class SpectralAutoencoder(AudioAutoencoder):
         posterior_std: float = 0.05,
         bits: int = 0,
         rank: int = 320,
+        bottleneck: Callable[[int], Bottleneck] = KL,
     ) -> None:
-        super().__init__()
-        self.channels, self.audio_channels, self.hop = channels, audio_channels, hop
+        super().__init__(channels, audio_channels, hop, bottleneck(channels))
         bands = hop * audio_channels
         self.mdct = MDCT(hop)
         self.register_buffer("band_std", torch.ones(bands, 1))
@@ -71,7 +73,7 @@ class SpectralAutoencoder(AudioAutoencoder):
 
         # A frame's bands are already wide: one tap into the encoder, context comes in its blocks.
         self.encoder = Backbone(2 * bands, encoder_width, encoder_depth, expansion, kernel=1)
-        self.encoder_head = nn.Linear(encoder_width, 2 * channels)
+        self.encoder_head = nn.Linear(encoder_width, self.bottleneck.inputs)
         self.decoder = Backbone(channels, decoder_width, decoder_depth, expansion)
         self.decoder_head = nn.Linear(decoder_width, 3 * bands)
         # The branches add nothing at the start: the network is then exactly the linear codec.
@@ -87,7 +89,10 @@ class SpectralAutoencoder(AudioAutoencoder):
     def frames(self, length: int) -> int:
         return self.mdct.frames(length)
 
-    def encode(self, wave: Tensor) -> Posterior:
+    def span(self, frames: int) -> int:
+        return (frames - 1) * self.hop
+
+    def raw(self, wave: Tensor) -> Tensor:
         # The linear codec carries the waveform: bf16 would cap it near 45 dB for a gain of nothing.
         with full_precision(wave):
             scaled = self.mdct(wave.float()).flatten(1, 2) / self.band_std
@@ -97,8 +102,9 @@ class SpectralAutoencoder(AudioAutoencoder):
         # quiet partials; floored 80 dB below a band's typical level so that silence stays finite.
         companded = scaled * (magnitude + 1e-8).rsqrt()  # sign * sqrt, differentiable at 0
         features = torch.cat([companded, (magnitude + 1e-4).log() / 4], 1)
-        mean, raw = self.encoder_head(self.encoder(features).mT).mT.chunk(2, dim=1)
-        return Posterior.split(torch.cat([linear + mean, raw], dim=1))
+        learned = self.encoder_head(self.encoder(features).mT).mT.float()
+        mean, rest = learned[:, : self.channels], learned[:, self.channels :]
+        return torch.cat([linear + mean, rest], dim=1)
 
     def decode(self, z: Tensor, length: int) -> Tensor:
         gain, level, phase = self.decoder_head(self.decoder(z).mT).mT.float().chunk(3, dim=1)
@@ -113,15 +119,15 @@ class SpectralAutoencoder(AudioAutoencoder):
             return self.mdct.inverse(spectrum, length)
 
     @torch.no_grad()
-    def warm_start(self, waves: Iterable[Tensor]) -> None:
-        """Sets the linear codec to what is best for (B, A, L) waveforms, all of one length.
+    def warm_start(self, maps: Iterable[Tensor]) -> None:
+        """Sets the linear codec to what is best for (B, A, 1, L) waveforms, all of one length.
 
         Raises UserError when there are fewer frames than bands to estimate from.
         """
         some: list[Tensor] = []
         count = 0
-        for wave in waves:
-            some.append(self.mdct(wave.to(self.band_std)).flatten(1, 2).mT)
+        for wave in maps:
+            some.append(self.mdct(wave.squeeze(2).to(self.band_std)).flatten(1, 2).mT)
             count += some[-1].shape[0] * some[-1].shape[1]
             if count >= self.transform.frames_wanted:
                 break

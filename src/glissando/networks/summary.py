@@ -10,7 +10,7 @@ from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
 from glissando.condition import Condition, Entry, Local, Sequence, Size, Sizes, Vector
-from glissando.networks.autoencoder import AudioAutoencoder
+from glissando.networks.autoencoder import MapCodec
 
 META = torch.device("meta")
 
@@ -31,12 +31,13 @@ def network_summary(
     return f"{table(network)}\none clip of {clip} forward: {_giga(work)}"
 
 
-def codec_summary(network: AudioAutoencoder, length: int) -> str:
-    """A table of the parameters of each part, and the operations of coding ``length`` samples."""
-    wave = torch.empty(1, network.audio_channels, length, device=META)
-    z = torch.empty(1, network.channels, network.frames(length), device=META)
-    there = _counted(network, "encode", wave)
-    back = _counted(network, "decode", z, length)
+def codec_summary(network: MapCodec, rows: int, columns: int, length: int) -> str:
+    """A table of the parameters of each part, and the operations of coding ``length`` samples,
+    which are a map of ``rows`` x ``columns``."""
+    x = torch.empty(1, network.map_channels, rows, columns, device=META)
+    z = torch.empty(1, network.channels, *network.size(rows, columns), device=META)
+    there = _counted(network, "encode_map", x)
+    back = _counted(network, "decode_map", z, rows, columns)
     return (
         f"{table(network)}\none crop of {length} samples: {_giga(there, note='')} to encode, "
         f"{_giga(back)} to decode"

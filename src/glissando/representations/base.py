@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -120,6 +121,21 @@ class Representation(nn.Module, ABC):
         self.latent_mean.copy_(mean.view_as(self.latent_mean))
         self.latent_std.copy_(variance.sqrt().view_as(self.latent_std))
 
+    def measure_on(self, latents: Iterable[Tensor]) -> None:
+        """Sets the statistics from latents (B, C, F, T), not normalized."""
+        self.measure(*torch.stack([sums(z) for z in latents]).sum(0).split(self.channels))
+
+    def as_it_is(self) -> Representation:
+        """Itself, where latents shall keep their scale: mean 0 and deviation 1 by decision, hence
+        no part of the state_dict."""
+        self.register_buffer("latent_mean", torch.zeros_like(self.latent_mean), persistent=False)
+        self.register_buffer("latent_std", torch.ones_like(self.latent_std), persistent=False)
+        return self
+
+    def compared(self, z: Tensor) -> Tensor:
+        """Latents (B, C, F, T) as losses and discriminators take them: the same, or waveforms."""
+        return z
+
     def fingerprint(self) -> str:
         """A short hash of what ``encode`` computes: what cached latents are filed under."""
         facts = {
@@ -127,3 +143,11 @@ class Representation(nn.Module, ABC):
             "sample_rate": self.sample_rate, "audio_channels": self.audio_channels,
         }  # fmt: skip
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def sums(z: Tensor) -> Tensor:
+    """(B, C, F, T) -> per channel the sum, that of squares and the number of values: (3C,)."""
+    flat = z.double().transpose(0, 1).flatten(1)
+    return torch.cat(
+        [flat.sum(1), flat.square().sum(1), torch.full_like(flat[:, 0], flat.shape[1])]
+    )

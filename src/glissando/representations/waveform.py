@@ -28,3 +28,6 @@ class Waveform(Representation):
 
     def decode_piece(self, z: Tensor, length: int) -> Tensor:
         return z.squeeze(2)[..., :length]
+
+    def compared(self, z: Tensor) -> Tensor:
+        return z.squeeze(2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from glissando.datasets.base import Batch
 from glissando.losses.adversarial import discriminator_loss, feature_matching, generator_loss
-from glissando.losses.reconstruction import Reconstruction
+from glissando.losses.reconstruction import MapReconstruction, Reconstruction
 from glissando.metrics.reconstruction import MelError
 from glissando.training.demos import ReconstructionDemo
 from glissando.training.schedules import Schedule
@@ -25,7 +25,7 @@ class AdversarialModule(L.LightningModule):
 
     Args:
         sample_rate: Hz, of the waveforms.
-        reconstruction: weighted terms comparing what was made with the original.
+        reconstruction: what was made and the original -> weighted terms by name.
         optimizer, discriminator_optimizer: parameters -> optimizer.
         schedule: step -> factor of the learning rate.
         discriminator: built here but untouched until ``adversarial_start``; None for none at all.
@@ -42,7 +42,7 @@ class AdversarialModule(L.LightningModule):
     def __init__(
         self,
         sample_rate: int,
-        reconstruction: Reconstruction,
+        reconstruction: Reconstruction | MapReconstruction,
         optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
         schedule: Schedule,
         discriminator: nn.Module | None = None,
@@ -102,7 +102,8 @@ class AdversarialModule(L.LightningModule):
         """One step of both players, or its part in an accumulation; logs what it cost.
 
         Args:
-            wave, made: (B, A, L), the original and what the generator made.
+            wave, made: the original and what the generator made, as ``reconstruction`` and the
+                adversary take them.
             loss: of the generator, without its adversary; logged: its terms by name.
         """
         logged = dict(logged)
@@ -157,12 +158,20 @@ class AdversarialModule(L.LightningModule):
     def on_validation_epoch_start(self) -> None:
         self._show = None
 
-    def compare(self, wave: Tensor, made: Tensor, batch_idx: int) -> dict[str, Tensor]:
-        """``val/loss`` (the terms' sum) and the distances; the first batch is kept to be shown."""
+    def compare(
+        self, wave: Tensor, made: Tensor, batch_idx: int, learned: Sequence[Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """``val/loss`` (the terms' sum) and the distances; the first batch is kept to be shown.
+
+        Args:
+            wave, made: (B, A, L), the original and what the generator made.
+            learned: what was made and the original as ``reconstruction`` takes them, where that
+                is not the waveforms.
+        """
         for module in self._frozen:
             module.to(self.device)
         reconstruction, mel_error = self._frozen
-        terms = reconstruction(made, wave)
+        terms = reconstruction(*(learned or (made, wave)))
         values = {"val/loss": torch.stack(list(terms.values())).sum()}
         if "stft" in terms:
             values["val/stft"] = terms["stft"] / reconstruction.weights["stft"]

@@ -1,4 +1,4 @@
-"""Training a raw-audio VAE: reconstruction, KL, and later an adversary."""
+"""Training an autoencoder: reconstruction, what its bottleneck asks for, and later an adversary."""
 
 from __future__ import annotations
 
@@ -9,78 +9,110 @@ import torch
 from torch import Tensor, nn
 
 from glissando.datasets.base import Batch
-from glissando.losses.reconstruction import Reconstruction
+from glissando.losses.reconstruction import MapReconstruction, Reconstruction
+from glissando.metrics.codebooks import counts, kilobits, perplexity
 from glissando.metrics.reconstruction import si_sdr, snr
 from glissando.representations.autoencoder import Autoencoder
+from glissando.representations.base import sums
 from glissando.training.adversary import AdversarialModule, waveform
 from glissando.training.schedules import Schedule
 
 
 class AutoencoderModule(AdversarialModule):
-    """VAE-GAN training.
+    """VAE-GAN training, on waveforms or on the maps that ``representation.inner`` makes of them.
+
+    Losses and adversary compare what the network codes; validation listens to the audio, through
+    the vocoder where there is one.
 
     Args:
         representation: what is trained.
+        reconstruction: what the network coded and the original (waveforms (B, A, L) or maps
+            (B, A, F, T)) -> weighted terms by name.
         kl: weight of the KL divergence (nats, summed over channels).
-        reconstruction, optimizer, schedule, options: as ``AdversarialModule`` takes them.
+        commitment, codebook: weights of a quantizer's losses.
+        optimizer, schedule, options: as ``AdversarialModule`` takes them.
     """
 
     averaged_name = "representation.network"
+    begins_with = (averaged_name, "representation.inner.latent_")  # what ``init=`` takes
 
     def __init__(
         self,
         representation: Autoencoder,
-        reconstruction: Reconstruction,
+        reconstruction: Reconstruction | MapReconstruction,
         optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
         schedule: Schedule,
         kl: float = 1e-4,
+        commitment: float = 0.25,
+        codebook: float = 1.0,
         **options: Any,
     ) -> None:
         super().__init__(representation.sample_rate, reconstruction, optimizer, schedule, **options)
         self.representation = representation
-        self.kl = kl
+        self.penalties = {"kl": kl, "commitment": commitment, "codebook": codebook}
         self._sums: list[Tensor] = []
+        self._used: list[Tensor] = []
 
     def warm_start(self, waves: Iterable[Tensor]) -> None:
-        """Lets the network set in closed form what it can; called before a fresh run only."""
-        self.representation.network.warm_start(waves)
+        """Sets in closed form what data can set; called before a fresh run only."""
+        self.representation.warm_start(waves)
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
-        network, (reconstruction, _) = self.representation.network, self._frozen
-        wave = waveform(batch)
-        posterior = network.encode(wave)
-        decoded = network.decode(posterior.sample(), wave.shape[-1]).float()
-        terms = reconstruction(decoded, wave)
-        divergence = posterior.kl()
-        loss = torch.stack(list(terms.values())).sum() + self.kl * divergence
-        self.update(wave, decoded, loss, {**terms, "kl": divergence}, batch_idx)
+        representation, network = self.representation, self.representation.network
+        x = representation.map_of(waveform(batch))
+        coded = network.encode_map(x)
+        decoded = network.decode_map(coded.sample(), *x.shape[2:]).float()
+        real, made = (representation.inner.compared(each) for each in (x, decoded))
+        terms = self._frozen[0](made, real)
+        penalties = coded.penalties()
+        loss = torch.stack(list(terms.values())).sum() + self._weighted(penalties)
+        self.update(real, made, loss, {**terms, **penalties}, batch_idx)
+
+    def _weighted(self, penalties: dict[str, Tensor]) -> Tensor:
+        weighted = [self.penalties[name] * each for name, each in penalties.items()]
+        return torch.stack(weighted).sum() if weighted else torch.zeros((), device=self.device)
 
     def on_validation_epoch_start(self) -> None:
         super().on_validation_epoch_start()
-        self._sums = []
+        self._sums, self._used = [], []
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        wave = waveform(batch)
-        posterior = self.representation.network.encode(wave)
-        z = posterior.mean
-        decoded = self.representation.network.decode(z, wave.shape[-1]).float()
-        values = self.compare(wave, decoded, batch_idx)
-        values["val/loss"] = values["val/loss"] + self.kl * posterior.kl()
-        values["val/si_sdr"] = si_sdr(decoded, wave).mean()
-        values["val/snr"] = snr(decoded, wave).mean()
-        values["val/kl"] = posterior.kl()
-        self.log_validation(values, batch)
-        # The posterior's own spread belongs to the variance that diffusion would see if sampled;
+        wave, representation = waveform(batch), self.representation
+        x = representation.map_of(wave)
+        coded = representation.network.encode_map(x)
+        settled = representation.network.bottleneck.settle(coded.mean)
+        decoded = representation.network.decode_map(settled, *x.shape[2:]).float()
+        heard = representation.wave_of(decoded, wave.shape[-1])
+        values = self.compare(
+            wave, heard, batch_idx,
+            learned=[representation.inner.compared(each) for each in (decoded, x)],
+        )  # fmt: skip
+        penalties = coded.penalties()
+        values["val/loss"] = values["val/loss"] + self._weighted(penalties)
+        values["val/si_sdr"] = si_sdr(heard, wave).mean()
+        values["val/snr"] = snr(heard, wave).mean()
+        self.log_validation(values | {f"val/{name}": p for name, p in penalties.items()}, batch)
+        # The bottleneck's own spread belongs to the variance that diffusion would see if sampled;
         # cached latents are means, so the statistics are of means.
-        flat = z.double().transpose(0, 1).flatten(1)
-        count = flat.new_full((1,), flat.shape[1])
-        self._sums.append(torch.cat([flat.sum(1), flat.square().sum(1), count]))
+        self._sums.append(sums(coded.mean))
+        if coded.codes is not None:
+            self._used.append(counts(coded.codes, representation.network.bottleneck.books))
 
     def on_validation_epoch_end(self) -> None:
         if not self._sums:
             return
-        sums = torch.stack(self._sums).sum(0)
-        sums = self.trainer.strategy.reduce(sums, reduce_op="sum")
-        assert isinstance(sums, Tensor)
-        channels = self.representation.channels
-        self.representation.measure(sums[:channels], sums[channels:-1], sums[-1])
+        representation = self.representation
+        representation.measure(*self._total(self._sums).split(representation.channels))
+        if self._used:
+            used = perplexity(self._total(self._used))
+            rate = representation.sample_rate / representation.hop * representation.freqs
+            self.log_dict({
+                "val/perplexity": used.mean(), "val/perplexity_least": used.min(),
+                "val/kbit_s": kilobits(representation.network.bottleneck.books, rate),
+            })  # fmt: skip
+
+    def _total(self, parts: list[Tensor]) -> Tensor:
+        """The sum over all batches and processes."""
+        total = self.trainer.strategy.reduce(torch.stack(parts).sum(0), reduce_op="sum")
+        assert isinstance(total, Tensor)
+        return total

@@ -147,8 +147,9 @@ def _loggers(cfg: DictConfig, folder: Path, begun: int) -> list[Logger]:
 def _load(module: Any, weights: dict[str, Tensor], fault: str) -> None:
     """Loads what is learned; a diffusion model keeps the autoencoder that its latents came from."""
     own = module.state_dict()
+    first = getattr(module, "begins_with", module.averaged_name)
     learned, given = (
-        {name: tensor for name, tensor in every.items() if name.startswith(module.averaged_name)}
+        {name: tensor for name, tensor in every.items() if name.startswith(first)}
         for every in (own, weights)
     )
     _check_fit(learned, given, fault)

@@ -1,0 +1,1 @@
+"""What an encoder's output becomes before a decoder sees it: one file a bottleneck."""
