@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, Literal, NamedTuple, cast
 
 import numpy as np
 
+from glissando.datasets.arrays import array_of, arrays_of
 from glissando.datasets.audio import AUDIO, decode
 from glissando.datasets.base import Refused
 from glissando.datasets.shards import Shard
@@ -136,8 +137,10 @@ class LatentReader:
         if self.cache is not None and spot in self.cache:
             latent, attributes = self.cache[spot]
         else:
-            latent = np.load(io.BytesIO(shard.member(sample, "npy")), allow_pickle=False)
-            attributes = {**attributes_of(shard, sample), **_arrays(shard, sample)}
+            latent = _latent(shard.member(sample, "npy"))
+            attributes = attributes_of(shard, sample)
+            if "npz" in sample["members"]:
+                attributes |= arrays_of(shard.member(sample, "npz"))
             if self.cache is not None:
                 self.cache[spot] = latent, attributes
         start, length = crop.cut(latent.shape[-1])
@@ -165,11 +168,11 @@ def attributes_of(shard: Shard, sample: Mapping[str, Any]) -> dict[str, Any]:
     return {}
 
 
-def _arrays(shard: Shard, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    if "npz" not in sample["members"]:
-        return {}
-    with np.load(io.BytesIO(shard.member(sample, "npz")), allow_pickle=False) as arrays:
-        return dict(arrays)
+def _latent(content: bytes) -> np.ndarray:
+    latent = array_of(content)
+    if latent.ndim != 3 or latent.dtype.kind != "f":
+        raise Refused(f"no latent: {latent.dtype} of shape {latent.shape}")
+    return latent
 
 
 def placed(attributes: Mapping[str, Any], offset: float) -> dict[str, Any]:

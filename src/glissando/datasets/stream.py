@@ -153,7 +153,9 @@ class ClipStream(IterableDataset):
         which = int(np.searchsorted(self.starts, number, side="right")) - 1
         shard = self.shards[which]
         sample = shard.samples[number - int(self.starts[which])]
-        place = generator(self.seed, epoch, number).random() if self.train else 0.5
+        place = 0.5
+        if self.train and self.length is not None:
+            place = generator(self.seed, epoch, number).random()
         try:
             return self.reader.read(shard, sample, Crop(self.length, place))
         except UserError:
