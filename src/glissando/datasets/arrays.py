@@ -15,8 +15,8 @@ from glissando.datasets.base import Refused
 LARGEST = 64 * 2**20
 
 
-def array_of(content: bytes) -> np.ndarray:
-    """The array of an npy file, read-only and without a copy.
+def array_of(content: bytes | bytearray) -> np.ndarray:
+    """The array of an npy file, without a copy: it may be written to if ``content`` may.
 
     Raises Refused for what is no npy, for objects (a pickle would run code) and where the header
     claims another number of bytes than there are.
@@ -25,7 +25,7 @@ def array_of(content: bytes) -> np.ndarray:
     size += int.from_bytes(content[8:size], "little")
     if not 10 <= size <= min(len(content), 4096):
         raise Refused("no npy array")
-    shape, fortran, dtype = _header(content[:size])
+    shape, fortran, dtype = _header(bytes(content[:size]))
     count = 1
     for length in shape:
         count *= length
@@ -34,7 +34,7 @@ def array_of(content: bytes) -> np.ndarray:
     return np.frombuffer(content, dtype, count, size).reshape(shape, order="F" if fortran else "C")
 
 
-def arrays_of(content: bytes) -> dict[str, np.ndarray]:
+def arrays_of(content: bytes | bytearray) -> dict[str, np.ndarray]:
     """The arrays of an npz file by name. Raises Refused as ``array_of``, and beyond ``LARGEST``."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as file:

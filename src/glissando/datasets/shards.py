@@ -103,15 +103,19 @@ class Shard:
     def _file(self) -> int:
         return os.open(self.path, os.O_RDONLY)
 
-    def read(self, offset: int, size: int) -> bytes:
+    def read(self, offset: int, size: int) -> bytearray:
         """``size`` bytes from ``offset``; no shared file position, so workers cannot disturb it.
+
+        A bytearray, because torch warns of what may not be written to.
 
         ValueError where that is not within the tar (a wrong index must not fill the memory)."""
         if not 0 <= offset <= offset + size <= self.index["bytes"]:
             raise ValueError(f"bytes {offset} to {offset + size} are not within {self.path}")
-        return os.pread(self._file, size, offset)
+        content = bytearray(size)
+        got = os.preadv(self._file, [content], offset)
+        return content if got == size else content[:got]
 
-    def member(self, sample: Mapping[str, Any], name: str) -> bytes:
+    def member(self, sample: Mapping[str, Any], name: str) -> bytearray:
         """The whole of one member of a sample of this shard."""
         return self.read(*sample["members"][name])
 
