@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from string import Formatter
 from typing import Any
 
 from glissando.datasets.base import Refused
@@ -26,16 +28,7 @@ class Captions:
         """The fields of one file, with a ``caption`` in any case. Refused where its sidecar is
         unreadable or the template names a field it lacks."""
         fields = self._written(path)
-        found = (fields[name] for name in CAPTION_COLUMNS if fields.get(name))
-        caption = str(next(found, path.stem)).strip()
-        if self.template is not None:
-            try:
-                caption = self.template.format_map({"name": path.stem, **fields})
-            except (LookupError, ValueError, AttributeError, TypeError) as error:
-                raise Refused(
-                    f"data.caption={self.template!r} does not fit its fields ({error})"
-                ) from None
-        return {**fields, "caption": caption}
+        return {**fields, "caption": captioned(fields, self.template, path.stem)}
 
     def group(self, path: Path) -> str:
         """The field ``group`` if the file has one, else its path below the root without
@@ -76,6 +69,37 @@ class Captions:
             if path.is_file():
                 return _read_table(path)
         return {}
+
+
+def captioned(fields: Mapping[str, Any], template: str | None, name: str) -> str:
+    """The caption of a clip called ``name``: of the template, else a field, else the name.
+
+    A template is a format string over the fields and ``name``: "{title}, {bpm:.0f} bpm",
+    "{tags[0]}", "{album[year]}"; a list is written "a, b". Raises Refused for one that does not
+    fit the fields.
+    """
+    if template is None:
+        found = (fields[name] for name in CAPTION_COLUMNS if fields.get(name))
+        return str(next(found, name)).strip()
+    try:
+        return _Plain().vformat(template, (), {"name": name, **fields}).strip()
+    except (LookupError, ValueError, AttributeError, TypeError) as error:
+        why = f"no {error}" if isinstance(error, KeyError) else error
+        raise Refused(f"data.caption={template!r} does not fit its fields ({why})") from None
+
+
+class _Plain(Formatter):
+    """Formats JSON values as one would write them; no attributes of Python objects."""
+
+    def get_field(self, field_name: str, args: Any, kwargs: Any) -> Any:
+        if "." in field_name or not field_name or field_name.isdigit():
+            raise ValueError(f"{{{field_name}}} names no field")
+        return super().get_field(field_name, args, kwargs)
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        if isinstance(value, (list, tuple)):
+            value = ", ".join(map(str, value))
+        return super().format_field(value, format_spec)
 
 
 def _read_table(path: Path) -> dict[str, dict[str, str]]:

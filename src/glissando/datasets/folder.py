@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import re
-from bisect import bisect
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import soundfile
-import soxr
 
-from glissando.datasets.base import SPLITS, Clip, Refused
+from glissando.datasets.audio import converted, plausible, stretch
+from glissando.datasets.base import SPLITS, Clip, Refused, Source
 from glissando.datasets.captions import Captions
+from glissando.datasets.splits import dealt, shares
 from glissando.errors import UserError
 from glissando.progress import note
 
 READABLE = {"wav", "flac", "ogg", "oga", "opus", "mp3", "aif", "aiff", "aifc", "au", "caf", "w64"}
 #: Audio that libsndfile does not read: refused by name instead of being passed over.
 UNREADABLE = {"m4a", "aac", "wma", "mp4", "ape", "wv", "dsf"}
-#: Seconds (at least) read on either side of a window, so that resampling sees no edge there.
-CONTEXT = 0.05
 
 
 @dataclass(frozen=True)
@@ -40,7 +35,7 @@ class FileJob:
     seconds: float | None = None
 
 
-class Folder:
+class Folder(Source):
     """A source of the audio files below ``root``: WAV, FLAC, Ogg, Opus, MP3, AIFF ….
 
     Captions and other facts, the first that there is: ``song.json`` beside ``song.wav`` (an
@@ -87,10 +82,7 @@ class Folder:
         for name, number in (("sample_rate", sample_rate), ("channels", channels)):
             if number < 1:
                 raise UserError(f"data.{name} must be at least 1, not {number}")
-        self.splits = dict(splits or {"train": 0.9, "valid": 0.05, "test": 0.05})
-        shares = self.splits.values()
-        if set(self.splits) - set(SPLITS) or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
-            raise UserError(f"data.splits must give shares of {SPLITS} that sum to 1")
+        self.splits = shares(splits)
         self.seconds, self.sample_rate, self.channels = seconds, sample_rate, channels
         self.seed, self.caption, self.shortest = seed, caption, shortest
         self.captions = Captions(self.root, caption)
@@ -104,10 +96,10 @@ class Folder:
         """The clips of each split, sorted by path; a damaged file has one job, which is refused."""
         files = self._files()
         groups = {path: self.captions.group(path) for path in files}
-        dealt = self._dealt(set(groups.values()))
+        split_of = dealt(set(groups.values()), self.splits, self.seed)
         jobs: dict[str, list[FileJob]] = {split: [] for split in SPLITS}
         for path, group in groups.items():
-            jobs[dealt[group]] += self._windows(path, group)
+            jobs[split_of[group]] += self._windows(path, group)
         if bare := [path for path in files if self.captions.is_bare(path)]:
             note(
                 f"{len(bare)} of {len(files)} files have no caption and take their file's name, "
@@ -137,25 +129,6 @@ class Folder:
         if not found:
             raise UserError(f"no audio file below data.root={self.root} (wav, flac, ogg, mp3 …)")
         return found
-
-    def _dealt(self, groups: set[str]) -> dict[str, str]:
-        """Group -> split, by hash; see ``splits`` above."""
-
-        def place(group: str) -> float:
-            return (
-                int(hashlib.sha256(f"{self.seed} {group}".encode()).hexdigest()[:12], 16) / 16**12
-            )
-
-        ordered = sorted(groups, key=lambda group: (place(group), group))
-        ends = list(accumulate(self.splits.values()))
-        names = list(self.splits)
-        dealt = {g: names[min(bisect(ends, place(g)), len(names) - 1)] for g in ordered}
-        for split, share in self.splits.items():
-            count = Counter(dealt.values())
-            largest = max(count, key=count.__getitem__)
-            if share > 0 and not count[split] and len(groups) >= 3 and count[largest] > 1:
-                dealt[next(group for group in ordered if dealt[group] == largest)] = split
-        return dealt
 
     def _windows(self, path: Path, group: str) -> list[FileJob]:
         relative = path.relative_to(self.root).as_posix()
@@ -187,40 +160,14 @@ class Folder:
             raise Refused("empty file")
         try:
             with soundfile.SoundFile(job.path) as sound:
-                rate, frames = sound.samplerate, sound.frames
-                total = frames / rate
+                plausible(sound.frames, job.path.stat().st_size)
+                total = sound.frames / sound.samplerate
                 if total < self.shortest:
                     raise Refused(f"shorter than {self.shortest} s (data.shortest)")
-                # Begin where a sample of the file and one of the result fall together: at a
-                # multiple of 1/grid seconds. Elsewhere windows would be shifted by part of one.
-                grid = math.gcd(rate, self.sample_rate)
-                begin = max(0, math.floor((job.start - CONTEXT) * grid))
-                first = begin * (rate // grid)
-                wanted = frames - first
+                start = round(job.start * self.sample_rate)
+                length = converted(sound.frames, sound.samplerate, self.sample_rate) - start
                 if job.seconds is not None:
-                    end = round((job.start + job.seconds + CONTEXT) * rate)
-                    wanted = min(wanted, end - first)
-                sound.seek(first)
-                wave = sound.read(wanted, dtype="float32", always_2d=True)
+                    length = min(length, round(job.seconds * self.sample_rate))
+                return stretch(sound, start, length, self.sample_rate, self.channels), total
         except (soundfile.SoundFileError, OSError) as error:
             raise Refused(f"not readable as audio ({str(error).split(': ', 1)[-1]})") from None
-        if len(wave) < wanted - CONTEXT * rate:  # lossy formats only estimate their length
-            raise Refused("truncated: it ends before its header says")
-        wave = soxr.resample(self._mixed(wave), rate, self.sample_rate, "VHQ")
-        start = round(job.start * self.sample_rate) - begin * (self.sample_rate // grid)
-        length = None if job.seconds is None else round(job.seconds * self.sample_rate)
-        wave = wave[start:][:length]
-        return np.ascontiguousarray(wave.T, dtype=np.float32), total
-
-    def _mixed(self, wave: np.ndarray) -> np.ndarray:
-        """(L, any) -> (L, channels): the mean to mono, mono repeated, else the first channels."""
-        there = wave.shape[1]
-        if there == self.channels:
-            return wave
-        if self.channels == 1:
-            return wave.mean(axis=1, keepdims=True)
-        if there == 1:
-            return np.repeat(wave, self.channels, axis=1)
-        if there > self.channels:
-            return wave[:, : self.channels]
-        raise Refused(f"{there} channels where data.channels={self.channels}")
