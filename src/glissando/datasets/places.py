@@ -15,7 +15,7 @@ from glissando.datasets.stores import Access, is_remote, listed, read_whole
 from glissando.errors import UserError
 
 #: More tars than this in one pattern are a slip of the pen: {0..99999999}.
-MOST = 1_000_000
+MOST = 100_000
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,12 @@ import io
 import logging
 import os
 import random
-import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any, BinaryIO, Protocol, TypeVar, cast
 
 from glissando.errors import UserError
@@ -212,11 +213,11 @@ class RemoteFile:
     def asked(self, ask: Callable[[Any, str, float], T]) -> T:
         """``ask(file system, path, timeout)``, again after a pause that doubles."""
         fs, path = _file_system(self.url)
-        began, reason = time.monotonic(), ""
+        began, reason = monotonic(), ""
         for tried in range(self.access.retries + 1):
             if tried:
                 pause = min(LONGEST_PAUSE, 0.25 * 2**tried)
-                time.sleep(pause * (0.5 + _chance.random()))  # workers must not come back at once
+                sleep(pause * (0.5 + _chance.random()))  # workers must not come back at once
             try:
                 return ask(fs, path, self.access.timeout)
             except UserError:
@@ -227,7 +228,7 @@ class RemoteFile:
                     if isinstance(error, FileNotFoundError):
                         raise Gone(self.url) from error
                     raise Lost(f"{self.url}: {reason}; see data.root=") from error
-        took = time.monotonic() - began
+        took = monotonic() - began
         raise Lost(
             f"{self.url}: {reason}, {self.access.retries + 1} times in {took:.0f} s; run it again "
             "to go on, or set data.retries= or data.timeout="
@@ -265,7 +266,8 @@ class CachedFile:
                     part.replace(self.path)
             return LocalFile(self.path)
         except OSError as error:
-            self.path.with_name(f".{self.path.name}.part").unlink(missing_ok=True)
+            with suppress(OSError):
+                self.path.with_name(f".{self.path.name}.part").unlink()
             log.warning("cannot keep %s in data.cache (%s): read in parts", self.remote.url, error)
             return self.remote
 
