@@ -356,9 +356,8 @@ def test_s3(tones, tmp_path, monkeypatch):
 
 
 def test_training_from_a_server_is_training_from_the_disk(train, tmp_path, songs):
-    from tiny import RATE, VAE, numbers
-
     from glissando.datasets.folder import Folder
+    from tiny import RATE, VAE, numbers
 
     prepare(Folder(songs, sample_rate=RATE), tmp_path / "set", progress=False)
     with servers.http(tmp_path) as server:

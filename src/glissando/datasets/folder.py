@@ -94,7 +94,7 @@ class Folder(Source):
 
     def jobs(self) -> Mapping[str, list[FileJob]]:
         """The clips of each split, sorted by path; a damaged file has one job, which is refused."""
-        files = self._files()
+        files = audio_files(self.root)
         groups = {path: self.captions.group(path) for path in files}
         split_of = dealt(set(groups.values()), self.splits, self.seed)
         jobs: dict[str, list[FileJob]] = {split: [] for split in SPLITS}
@@ -118,17 +118,6 @@ class Folder(Source):
             "file": job.path.relative_to(self.root).as_posix(),
         }
         return Clip(job.key, wave, self.sample_rate, attributes)
-
-    def _files(self) -> list[Path]:
-        found = []
-        for path in sorted(self.root.rglob("*")):
-            hidden = any(part.startswith(".") for part in path.relative_to(self.root).parts)
-            kind = path.suffix[1:].lower()
-            if not hidden and kind in READABLE | UNREADABLE and path.is_file():
-                found.append(path)
-        if not found:
-            raise UserError(f"no audio file below data.root={self.root} (wav, flac, ogg, mp3 …)")
-        return found
 
     def _windows(self, path: Path, group: str) -> list[FileJob]:
         relative = path.relative_to(self.root).as_posix()
@@ -171,3 +160,16 @@ class Folder(Source):
                 return stretch(sound, start, length, self.sample_rate, self.channels), total
         except (soundfile.SoundFileError, OSError) as error:
             raise Refused(f"not readable as audio ({str(error).split(': ', 1)[-1]})") from None
+
+
+def audio_files(root: Path) -> list[Path]:
+    """Every audio file below ``root`` in order, hidden ones left out; UserError without any."""
+    found = []
+    for path in sorted(root.rglob("*")):
+        hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
+        kind = path.suffix[1:].lower()
+        if not hidden and kind in READABLE | UNREADABLE and path.is_file():
+            found.append(path)
+    if not found:
+        raise UserError(f"no audio file below data.root={root} (wav, flac, ogg, mp3 …)")
+    return found

@@ -147,21 +147,26 @@ def audio_name(sample: Mapping[str, Any]) -> str:
 
 
 def attributes_of(shard: Shard, sample: Mapping[str, Any]) -> dict[str, Any]:
-    """The attributes of a sample: its ``json``, or the caption in its ``txt``.
-
-    The caption is made by the dataset's template if there is one. Raises Refused for what is no
-    description of a clip: too long, not an object, a caption that is no text, times that are no
-    numbers, fields that the template lacks.
-    """
-    attributes = described({
-        name: shard.member(sample, name)
-        for name in ("json", "txt")
-        if name in sample["members"] and short(sample["members"][name][1], name)
-    })  # fmt: skip
+    """The attributes of a sample, with a ``caption`` in any case, made by the dataset's template
+    if there is one. Raises Refused as ``written``, and where fields are missing in the template."""
+    attributes = written(shard, sample)
     if shard.caption is not None or "caption" not in attributes:
         name = sample["key"].rpartition("/")[2]
         attributes["caption"] = captioned(attributes, shard.caption, name)
     return attributes
+
+
+def written(shard: Shard, sample: Mapping[str, Any]) -> dict[str, Any]:
+    """What is written of a sample: its ``json``, or the caption in its ``txt``.
+
+    Raises Refused for what is no description of a clip: too long, not an object, a caption that
+    is no text, times that are no numbers.
+    """
+    return described({
+        name: shard.member(sample, name)
+        for name in ("json", "txt")
+        if name in sample["members"] and short(sample["members"][name][1], name)
+    })  # fmt: skip
 
 
 def short(size: int, name: str) -> bool:
@@ -172,7 +177,7 @@ def short(size: int, name: str) -> bool:
 
 
 def described(texts: Mapping[str, bytes | bytearray]) -> dict[str, Any]:
-    """``attributes_of`` out of the contents of the members ``json`` and ``txt``."""
+    """``written`` out of the contents of the members ``json`` and ``txt``."""
     if "json" not in texts:
         return {"caption": texts["txt"].decode().strip()} if "txt" in texts else {}
     try:
