@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,9 @@ READABLE = {"wav", "flac", "ogg", "oga", "opus", "mp3", "aif", "aiff", "aifc", "
 #: Audio that libsndfile does not read: refused by name instead of being passed over.
 UNREADABLE = {"m4a", "aac", "wma", "mp4", "ape", "wv", "dsf"}
 
+#: Seconds of the longest file that is kept whole: it must fit into the memory several times.
+LONGEST = 3600
+
 
 @dataclass(frozen=True)
 class FileJob:
@@ -40,8 +45,10 @@ class Folder(Source):
 
     Captions and other facts, the first that there is: ``song.json`` beside ``song.wav`` (an
     object; ``caption`` and any other fields), ``song.txt`` (the caption), the row of the file in
-    ``captions.csv`` or ``metadata.csv`` at the root (columns ``file`` and ``caption``, others
-    become fields), the file's name without its ending. Hidden files and folders are passed over.
+    ``captions.csv`` or ``metadata.csv`` at the root, or ``.parquet`` or ``.jsonl`` of these names
+    (columns ``file`` and ``caption``, others become fields), the file's name without its ending.
+    Its own tags (title, artist, genre …) are fields too, where nothing else says so. Hidden files
+    and folders are passed over.
 
     Args:
         root: the folder, searched to any depth.
@@ -109,8 +116,9 @@ class Folder(Source):
 
     def make(self, job: FileJob) -> Clip:
         """Read, resample and mix one clip. Raises Refused with the reason where that fails."""
-        wave, total = self._read(job)
-        attributes = self.captions.fields(job.path)  # before ours: a file cannot misstate these
+        wave, total, tags = self._read(job)
+        # Before ours: a file cannot misstate these.
+        attributes = self.captions.fields(job.path, tags)
         attributes |= {
             "seconds_total": total,
             "seconds_start": job.start,
@@ -121,16 +129,22 @@ class Folder(Source):
 
     def _windows(self, path: Path, group: str) -> list[FileJob]:
         relative = path.relative_to(self.root).as_posix()
-        # The size and time of the file are part of the key: a changed file is another clip.
+        # The size and time of the file, and what is written of it, are part of the key: what has
+        # changed is another clip.
         state = path.stat()
         mark = hashlib.sha256(f"{relative} {state.st_size} {state.st_mtime_ns}".encode())
+        with suppress(Refused):  # make() says why
+            if fields := self.captions.written(path):
+                mark.update(json.dumps(fields, sort_keys=True, default=str).encode())
         name = re.sub(r"[^A-Za-z0-9]+", "-", path.stem).strip("-")[:40] or "clip"
         key = f"{name}-{mark.hexdigest()[:10]}"
         if self.seconds is None:
             return [FileJob(key, path, group)]
         try:
-            total = soundfile.info(path).duration
-        except (soundfile.SoundFileError, OSError):
+            info = soundfile.info(path)
+            plausible(info.frames, state.st_size)
+            total = info.duration
+        except (soundfile.SoundFileError, OSError, Refused):
             return [FileJob(key, path, group)]  # make() says what is wrong with it
         count = max(1, int(total / self.seconds + 1e-6))
         if total - count * self.seconds >= self.shortest:
@@ -140,8 +154,8 @@ class Folder(Source):
             for i in range(count)
         ]
 
-    def _read(self, job: FileJob) -> tuple[np.ndarray, float]:
-        """The (C, L) audio of a job and the seconds of its whole file."""
+    def _read(self, job: FileJob) -> tuple[np.ndarray, float, dict[str, str]]:
+        """The (C, L) audio of a job, the seconds of its whole file and the file's own tags."""
         kind = job.path.suffix[1:].lower()
         if kind in UNREADABLE:
             raise Refused(f"{kind} is not readable here: convert it to flac or wav")
@@ -157,7 +171,10 @@ class Folder(Source):
                 length = converted(sound.frames, sound.samplerate, self.sample_rate) - start
                 if job.seconds is not None:
                     length = min(length, round(job.seconds * self.sample_rate))
-                return stretch(sound, start, length, self.sample_rate, self.channels), total
+                elif total > LONGEST:
+                    raise Refused(f"longer than {LONGEST} s: cut it into clips by data.seconds=")
+                wave = stretch(sound, start, length, self.sample_rate, self.channels)
+                return wave, total, sound.copy_metadata()
         except (soundfile.SoundFileError, OSError) as error:
             raise Refused(f"not readable as audio ({str(error).split(': ', 1)[-1]})") from None
 

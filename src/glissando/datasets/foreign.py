@@ -11,7 +11,8 @@ import soundfile
 
 from glissando.datasets.audio import facts_of
 from glissando.datasets.base import Refused
-from glissando.datasets.samples import audio_name, described, short
+from glissando.datasets.captions import short
+from glissando.datasets.samples import audio_name, described
 from glissando.datasets.shards import FORMAT, fingerprint
 from glissando.datasets.stores import Access, Store, store, window
 from glissando.errors import UserError

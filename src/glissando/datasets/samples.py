@@ -15,14 +15,12 @@ import soundfile
 from glissando.datasets.arrays import array_of, arrays_of
 from glissando.datasets.audio import AUDIO, converted, decode, stretch
 from glissando.datasets.base import Refused
-from glissando.datasets.captions import captioned
+from glissando.datasets.captions import captioned, short
 from glissando.datasets.shards import Shard
 from glissando.datasets.stores import window
 
 #: A member longer than this is read piecewise while it is decoded, a shorter one at once.
 AT_ONCE = 512 * 1024
-#: A json or txt longer than this is no description of a clip.
-LONGEST_TEXT = 16 * 2**20
 
 
 class Piece(NamedTuple):
@@ -167,13 +165,6 @@ def written(shard: Shard, sample: Mapping[str, Any]) -> dict[str, Any]:
         for name in ("json", "txt")
         if name in sample["members"] and short(sample["members"][name][1], name)
     })  # fmt: skip
-
-
-def short(size: int, name: str) -> bool:
-    """True; Refused where a member of ``size`` bytes is longer than a description can be."""
-    if size > LONGEST_TEXT:
-        raise Refused(f"its {name} has {size} bytes")
-    return True
 
 
 def described(texts: Mapping[str, bytes | bytearray]) -> dict[str, Any]:
