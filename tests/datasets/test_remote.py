@@ -15,11 +15,12 @@ import torch
 from tones import Tones
 from torch.utils.data import DataLoader
 
-from glissando.datasets import stores
+from glissando.datasets import remote
 from glissando.datasets.dataset_folder import is_prepared
 from glissando.datasets.prepare import prepare
+from glissando.datasets.remote import Access, Lost
 from glissando.datasets.shards import open_shards, read_dataset
-from glissando.datasets.stores import Access, Lost, store
+from glissando.datasets.stores import store
 from glissando.datasets.stream import open_stream
 from glissando.datasets.tars import Tars
 from glissando.errors import UserError
@@ -43,7 +44,7 @@ def server(tones):
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Pauses of a hundredth of their length."""
-    monkeypatch.setattr(stores, "sleep", lambda seconds: time.sleep(seconds / 100))
+    monkeypatch.setattr(remote, "sleep", lambda seconds: time.sleep(seconds / 100))
 
 
 def referred(out: Path, root, **options) -> Path:
@@ -132,7 +133,7 @@ def test_what_passes_is_waited_for_and_changes_nothing(server, tones, tmp_path, 
 
 
 def test_a_cut_while_a_tar_is_cached_costs_a_piece(server, tones, tmp_path, monkeypatch):
-    monkeypatch.setattr(stores, "PIECE", 4096)
+    monkeypatch.setattr(remote, "PIECE", 4096)
     server.fault = lambda path, number: "cut" if number % 5 == 0 else None
     out = referred(tmp_path / "out", f"{server.url}/{tones.name}", cache=str(tmp_path / "c"))
     assert same(batches(out), batches(tones))

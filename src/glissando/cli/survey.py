@@ -20,7 +20,7 @@ def survey(cfg: DictConfig) -> None:
     ``strict=true`` where anything at all was found.
     """
     from glissando.datasets.findings import Findings, Limits
-    from glissando.datasets.stores import Access
+    from glissando.datasets.remote import Access
     from glissando.datasets.survey import Survey
 
     root = OmegaConf.select(cfg, "data.root", throw_on_missing=False)

@@ -12,9 +12,10 @@ import soundfile
 from glissando.datasets.audio import facts_of
 from glissando.datasets.base import Refused
 from glissando.datasets.captions import short
+from glissando.datasets.remote import Access
 from glissando.datasets.samples import audio_name, described
 from glissando.datasets.shards import FORMAT, fingerprint
-from glissando.datasets.stores import Access, Store, store, window
+from glissando.datasets.stores import Store, store, window
 from glissando.errors import UserError
 
 #: Bytes of a tar read at once while it is indexed: heads and captions lie between the audio.

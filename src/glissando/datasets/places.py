@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from glissando.datasets.base import SPLITS
+from glissando.datasets.remote import Access, listed
 from glissando.datasets.shards import DATASET, FORMAT
-from glissando.datasets.stores import Access, is_remote, listed, read_whole
+from glissando.datasets.stores import is_remote, read_whole
 from glissando.errors import UserError
 
 #: More tars than this in one pattern are a slip of the pen: {0..99999999}.

@@ -28,7 +28,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from glissando.datasets.stores import Access, Lost, Store, store
+from glissando.datasets.remote import Access, Lost
+from glissando.datasets.stores import Store, store
 from glissando.errors import UserError
 
 FORMAT = 1
@@ -132,6 +133,11 @@ class Shard:
                 f"{where} has {size} bytes and its index says {index['bytes']}: run "
                 "`glissando prepare` again (a tar of our own: delete it and its index first)"
             )
+
+    @property
+    def ahead(self) -> int:
+        """Bytes worth reading at once where only some are asked for."""
+        return self._file.ahead
 
     def read(self, offset: int, size: int) -> bytearray:
         """``size`` bytes from ``offset``; no shared file position, so workers cannot disturb it.

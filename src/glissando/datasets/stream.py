@@ -21,9 +21,9 @@ from glissando.datasets.order import (
     generator,
     training_steps,
 )
+from glissando.datasets.remote import Lost
 from glissando.datasets.samples import AudioReader, Crop, LatentReader, Piece
 from glissando.datasets.shards import Shard, open_shards, read_dataset
-from glissando.datasets.stores import Lost
 from glissando.errors import UserError
 
 log = logging.getLogger(__name__)

@@ -19,9 +19,10 @@ from glissando.datasets.folder import UNREADABLE, audio_files
 from glissando.datasets.foreign import index_of
 from glissando.datasets.places import Place, places, sources
 from glissando.datasets.processes import mapped
+from glissando.datasets.remote import Access
 from glissando.datasets.samples import audio_name, written
 from glissando.datasets.shards import DATASET, Shard
-from glissando.datasets.stores import Access, is_remote, window
+from glissando.datasets.stores import is_remote, window
 from glissando.errors import UserError
 from glissando.progress import ERR, Bar
 

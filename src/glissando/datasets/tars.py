@@ -18,10 +18,11 @@ from glissando.datasets.dataset_folder import claimed, finish, settle
 from glissando.datasets.foreign import index_of
 from glissando.datasets.places import Place, places, sources
 from glissando.datasets.processes import mapped
+from glissando.datasets.remote import Access, Lost
 from glissando.datasets.report import Report, reported
 from glissando.datasets.shards import FORMAT, Shard, fingerprint, index_path, write_json
 from glissando.datasets.splits import dealt, shares
-from glissando.datasets.stores import Access, Lost, read_whole, version
+from glissando.datasets.stores import read_whole, version
 from glissando.errors import UserError
 from glissando.progress import ERR, Bar, note
 
