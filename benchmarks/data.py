@@ -1,16 +1,20 @@
 """How fast batches come: crops out of long FLAC files, and cached latents, against WebDataset.
 
-    python benchmarks/data.py [--files 12] [--seconds 180] [--crop 1.5]
+    python benchmarks/data.py [--files 12] [--seconds 180] [--crop 1.5] [--latents 1000] [--turns 5]
 
-Everything runs in one process. "plain" is webdataset.WebDataset that decodes each file whole and
-then cuts; its samples come in the order of the tar, ours shuffled. The raw read is the same tar
-read from end to end in pieces of 1 MiB (from the page cache, like all others here).
+One process, so the figures are of one loader worker. "plain" is webdataset.WebDataset that decodes
+each file whole and then cuts; its samples come in the order of the tar, ours shuffled. The raw
+read is the same tars from end to end in pieces of 1 MiB. "cached" is with the files in the page
+cache; "disk" is after their pages were dropped from it (posix_fadvise), so that the disk is the
+limit. All of a case are measured in turn, ``--turns`` times, and each ratio is of one turn.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,15 +25,14 @@ from typing import Any
 import numpy as np
 import soundfile
 import torch
-from rich.console import Console
-from rich.table import Table
+from measure import Row, show, spread
 from torch.nn.functional import avg_pool1d
 from webdataset.compat import WebDataset
 
 from glissando.datasets.base import Clip
 from glissando.datasets.latents import encode_dataset
 from glissando.datasets.prepare import prepare
-from glissando.datasets.shards import shard_paths
+from glissando.datasets.shards import read_dataset, shard_paths
 from glissando.datasets.stream import open_stream
 
 RATE = 44100
@@ -75,17 +78,22 @@ def encode(wave: torch.Tensor) -> torch.Tensor:
     return (mean * scale).unsqueeze(2)
 
 
-def rate(run: Callable[[], int], least: float = 2.0) -> float:
-    """What ``run`` counts, a second, over at least ``least`` seconds after one warm-up."""
-    run()
+def rate(run: Callable[[], int], least: float = 1.0) -> float:
+    """What ``run`` counts, a second, over at least ``least`` seconds."""
     started, done = time.perf_counter(), 0
     while time.perf_counter() - started < least:
         done += run()
     return done / (time.perf_counter() - started)
 
 
-def ours(root: Path, crop: float | None, batch_size: int) -> int:
-    return sum(len(batch) for batch in open_stream(root, "train", crop, batch_size))
+def cold(tars: list[Path], run: Callable[[], int]) -> float:
+    """What ``run`` counts, a second, when the tars must come from the disk."""
+    for tar in tars:
+        with tar.open("rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    started = time.perf_counter()
+    return run() / (time.perf_counter() - started)
 
 
 def plain_audio(tars: list[Path], crop: float) -> int:
@@ -114,46 +122,63 @@ def raw(tars: list[Path]) -> int:
     return done
 
 
+def turn(root: Path, crop: float | None) -> Row:
+    """One measurement of everything, of samples a second."""
+    tars = shard_paths(root, "train")
+    count = read_dataset(root)["splits"]["train"]["samples"]
+    size = sum(tar.stat().st_size for tar in tars) / count  # bytes of tar a sample
+
+    def mine() -> int:
+        return sum(len(batch) for batch in open_stream(root, "train", crop, min(8, count)))
+
+    def plain() -> int:
+        return plain_latents(tars) if crop is None else plain_audio(tars, crop)
+
+    row: Row = {"KB": size / 1e3, "ours": rate(mine), "plain": rate(plain)}
+    row |= {"raw": rate(lambda: raw(tars)) / size, "raw_disk": cold(tars, lambda: raw(tars)) / size}
+    row["ours_disk"] = cold(tars, mine)
+    row["plain_disk"] = cold(tars, plain)
+    return row
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--files", type=int, default=12)
     parser.add_argument("--seconds", type=float, default=180.0)
     parser.add_argument("--crop", type=float, default=1.5)
     parser.add_argument("--latents", type=int, default=1000, help="clips of 6 s, as latents")
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--json", action="store_true", help="every measurement, one line a turn")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    table = Table(title=f"python benchmarks/data.py --files {args.files} --seconds "
-                  f"{args.seconds:g} --crop {args.crop:g} --latents {args.latents}")  # fmt: skip
-    table.add_column("one process")
-    for column in ("samples/s", "MB/s of tar", "against plain"):
-        table.add_column(column, justify="right")
+    rows = []
     with tempfile.TemporaryDirectory() as folder:
         audio, short, latents = (Path(folder, name) for name in ("audio", "short", "latents"))
         prepare(Music(args.files, args.seconds), audio)
         prepare(Music(args.latents, 6.0), short)
         encode_dataset(short, latents, encode, "benchmark", HOP)
-        for name, root, crop, count, plain in (
-            (f"{args.crop:g} s of {args.seconds:g} s FLAC", audio, args.crop, args.files, None),
-            ("6 s latents", latents, None, args.latents, plain_latents),
-        ):
-            tars = shard_paths(root, "train")
-            size = sum(tar.stat().st_size for tar in tars)
-            batch = min(8, count)
-            mine = rate(lambda root=root, crop=crop, batch=batch: ours(root, crop, batch))
-            if plain is None:
-                other = rate(lambda tars=tars: plain_audio(tars, args.crop))
-            else:
-                other = rate(lambda tars=tars, plain=plain: plain(tars))
-            read = rate(lambda tars=tars: raw(tars))
-            row = f"{size / 1e6 / count:.3f} MB each"
-            table.add_row(f"{name}: ClipStream", f"{mine:.0f}",
-                          f"{mine * size / count / 1e6:.0f}" if crop is None else "-",
-                          f"{mine / other:.1f}x")  # fmt: skip
-            table.add_row(f"{name}: plain", f"{other:.0f}", f"{other * size / count / 1e6:.0f}", "")
-            table.add_row(
-                f"raw read ({row})", f"{read * count / size:.0f}", f"{read / 1e6:.0f}", ""
-            )
-    Console(width=110).print(table)
+        crops, whole = f"{args.crop:g} s of {args.seconds:g} s FLAC", "whole latents of 6 s"
+        for case, root, crop in ((crops, audio, args.crop), (whole, latents, None)):
+            turns = [turn(root, crop) for _ in range(args.turns)]
+            rows += [{"case": case, **each} for each in turns] if args.json else [
+                {"case": case, "turns": turns}
+            ]  # fmt: skip
+
+    def of(over: str, under: str | None = None, form: str = ".3g") -> Callable[[Row], str]:
+        return lambda row: spread(
+            [t[over] / (t[under] if under else 1) for t in row["turns"]], form
+        )
+
+    show("python benchmarks/data.py " + " ".join(sys.argv[1:]), rows, {
+        "one worker": lambda row: row["case"],
+        "KB of tar a sample": of("KB"),
+        "samples/s, cached": of("ours"),
+        "of plain, cached": of("ours", "plain"),
+        "of raw read, cached": of("ours", "raw", ".2%"),
+        "samples/s, disk": of("ours_disk"),
+        "of plain, disk": of("ours_disk", "plain_disk"),
+        "of raw read, disk": of("ours_disk", "raw_disk", ".2%"),
+    }, args.json)  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -115,7 +115,7 @@ def test_a_flag_that_an_error_names_exists() -> None:
     known = set()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         for root in {command.config for command in COMMANDS.values()}:
-            for more in ([], ["data=folder"]) if root != "sample" else ([],):
+            for more in ([], ["data=folder"], ["data=shards"]) if root != "sample" else ([],):
                 known |= set(leaves(compose(root, more)))
         for more in (["model=vae", "text_encoder=t5"], ["model=unet"],
                      ["conditioning=channel_concat"], ["representation=mel"],

@@ -5,7 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glissando.datasets.order import epoch_order, evaluation_steps, training_steps
+from glissando.datasets.order import (
+    epoch_length,
+    epoch_order,
+    evaluation_steps,
+    training_steps,
+)
 from glissando.errors import UserError
 
 counts = st.lists(st.integers(0, 30), min_size=1, max_size=8).filter(lambda c: sum(c) >= 5)
@@ -27,6 +32,41 @@ def test_mix_bounds_how_many_shards_are_open_at_once():
     order = epoch_order([10] * 12, seed=0, epoch=0, mix=3)
     for group in order.reshape(4, 30):
         assert len(set(group // 10)) == 3
+
+
+@given(counts, st.integers(1, 7), st.integers(0, 3), st.integers(1, 9))
+def test_weights_of_one_change_nothing(counts, shards, epoch, mix):
+    sources = [i % 2 for i in range(len(counts))]
+    weighted = epoch_order(counts, 5, epoch, mix, sources, (1.0, 1.0))
+    assert (weighted == epoch_order(counts, 5, epoch, mix)).all()
+
+
+@given(counts, st.tuples(st.floats(0.1, 3), st.floats(0.1, 3)), st.integers(1, 9))
+def test_a_weight_is_how_often_a_source_comes(counts, weights, mix):
+    sources = [i % 2 for i in range(len(counts))]
+    every = sum(counts)
+    length = epoch_length(counts, sources, weights)
+    owner = np.repeat(sources, counts)
+    seen = np.zeros(every, int)
+    for epoch in range(4):
+        order = epoch_order(counts, 1, epoch, mix, sources, weights)
+        assert len(order) == length
+        assert len(set(order)) == len(order)  # a visit is never made twice, and gets its own crop
+        seen += np.bincount(order % every, minlength=every)
+        for source, weight in enumerate(weights):
+            mine = int((owner == source).sum())
+            part = int((owner[order % every] == source).sum())
+            assert part == (max(1, round(mine * weight)) if mine else 0)
+            if mine:  # all have come n times before one comes n + 1 times
+                times = seen[owner == source]
+                assert times.max() - times.min() <= 1
+
+
+def test_a_small_weight_still_opens_few_shards():
+    counts = [100] * 20
+    order = epoch_order(counts, 0, 3, 4, [0] * 20, (0.25,))
+    assert len(order) == 500
+    assert len(set(order % 2000 // 100)) <= 6
 
 
 @given(counts, st.integers(1, 7), st.integers(1, 4))

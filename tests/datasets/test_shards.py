@@ -10,7 +10,7 @@ import soundfile
 import webdataset
 from tones import RATE, Tones, ramp
 
-from glissando.datasets.foreign import index_tar
+from glissando.datasets.foreign import index_of
 from glissando.datasets.prepare import prepare
 from glissando.datasets.shards import Shard, index_path, is_whole, shard_paths, whole_shard
 from glissando.errors import UserError
@@ -45,28 +45,31 @@ def test_webdataset_proper_reads_our_shards(tar):
 def test_index_of_a_foreign_tar_is_the_one_we_write_ourselves(tar):
     ours = json.loads(index_path(tar).read_bytes())
     index_path(tar).unlink()
-    theirs = json.loads(index_tar(tar).read_bytes())
+    theirs = index_of(tar)
+    assert not index_path(tar).exists()  # nothing is written beside what is not ours
     assert theirs["samples"] == ours["samples"]
     assert theirs["bytes"] == ours["bytes"]
 
 
-def test_index_tar_refuses_what_leaves_the_archive_and_links(tmp_path):
+def test_members_that_leave_the_archive_links_and_devices_are_refused(tmp_path):
     for name, kind in (("../evil.json", tarfile.REGTYPE), ("/evil.json", tarfile.REGTYPE),
-                       ("link.json", tarfile.SYMTYPE)):  # fmt: skip
+                       ("link.json", tarfile.SYMTYPE), ("device.wav", tarfile.CHRTYPE),
+                       ("sparse.wav", tarfile.GNUTYPE_SPARSE)):  # fmt: skip
         path = tmp_path / "x.tar"
         with tarfile.open(path, "w") as archive:
             info = tarfile.TarInfo(name)
             info.type = kind
             archive.addfile(info)
         with pytest.raises(UserError, match="not used"):
-            index_tar(path)
-        assert not index_path(path).exists()
+            index_of(path)
 
 
-def test_index_tar_of_something_else(tmp_path):
+def test_no_tar_or_a_torn_one_is_an_error(tmp_path, tar):
     (tmp_path / "x.tar").write_bytes(b"no tar at all" * 100)
-    with pytest.raises(UserError, match="not a whole uncompressed tar"):
-        index_tar(tmp_path / "x.tar")
+    (tmp_path / "torn.tar").write_bytes(tar.read_bytes()[: tar.stat().st_size // 3])
+    for name in ("x.tar", "torn.tar", "missing.tar"):
+        with pytest.raises(UserError, match="not a whole uncompressed tar"):
+            index_of(tmp_path / name)
 
 
 def test_torn_tar_is_not_whole_and_not_read(tar):

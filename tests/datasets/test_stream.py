@@ -8,14 +8,15 @@ import tarfile
 import numpy as np
 import pytest
 import soundfile
+import soxr
 import torch
 from tones import RATE, Tones, ramp
 from torch.utils.data import DataLoader
 
-from glissando.datasets.foreign import index_tar
+from glissando.datasets.foreign import index_of
 from glissando.datasets.prepare import prepare
 from glissando.datasets.samples import AT_ONCE, AudioReader
-from glissando.datasets.shards import Shard, index_path, shard_paths
+from glissando.datasets.shards import Shard, index_path, open_shards, shard_paths, write_json
 from glissando.datasets.stream import ClipStream, open_stream
 from glissando.errors import UserError
 
@@ -238,6 +239,11 @@ def test_stereo(tmp_path):
     assert batch.waveform.shape == (4, 2, RATE // 2)
 
 
+def indexed(path) -> Shard:
+    write_json(index_path(path), index_of(path))
+    return Shard(path)
+
+
 def test_a_long_member_is_read_only_where_the_crop_is(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     wave = rng.normal(0, 0.1, 120 * 22050).astype("f4")
@@ -251,11 +257,11 @@ def test_a_long_member_is_read_only_where_the_crop_is(tmp_path, monkeypatch):
             info = tarfile.TarInfo(name)
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
-    index_tar(path)
+    shard = indexed(path)
     read = []
     real = Shard.read
     monkeypatch.setattr(Shard, "read", lambda s, o, n: read.append(n) or real(s, o, n))
-    stream = ClipStream([path], AudioReader(22050, 1), 1.5, batch_size=1, train=True)
+    stream = ClipStream([shard], AudioReader(22050, 1), 1.5, batch_size=1, train=True)
     (batch,) = stream
     start = round(batch.attributes[0]["crop_start"] * 22050)
     assert np.abs(batch.waveform[0, 0].numpy() - wave[start : start + 33075]).max() < 2 / 32768
@@ -276,17 +282,49 @@ def test_foreign_tars_with_several_kinds_of_audio_are_streamed(tmp_path):
                 tar.addfile(info, io.BytesIO(content))
         info = tarfile.TarInfo("deep/er/004.txt")
         tar.addfile(info)
-    index = json.loads(index_tar(path).read_bytes())
-    assert index["refused"] == [["deep/er/004", "no audio member"]]
-    (batch,) = ClipStream([path], AudioReader(22050, 1), 0.5, batch_size=4, train=False)
+    shard = indexed(path)
+    assert shard.index["refused"] == [["deep/er/004", "no audio member"]]
+    (batch,) = ClipStream([shard], AudioReader(22050, 1), 0.5, batch_size=4, train=False)
     assert [facts["caption"] for facts in batch.attributes] == ["wav", "ogg", "mp3", "flac"]
     assert batch.waveform is not None
     assert (batch.waveform.abs().amax((1, 2)) > 0.4).all()
 
 
-def test_another_sample_rate_among_the_shards_is_refused(tmp_path, root):
-    stream = ClipStream(shard_paths(root, "train"), AudioReader(44100, 1), 0.5, 4, train=True)
-    with pytest.raises(UserError, match="8000 Hz among 1 at 44100 Hz"):
+@pytest.mark.parametrize(("rate", "channels"), [(8000, 2), (4000, 1), (12000, 2), (16000, 1)])
+def test_other_rates_and_channels_are_converted_as_they_are_read(tmp_path, rate, channels):
+    """Crops of the converted file, whatever the crop: no edges, no shifts."""
+    time = np.arange(5 * RATE) / RATE
+    wave = 0.4 * np.sin(2 * np.pi * 300 * time + 3 * np.sin(2 * np.pi * 2 * time))
+    file = io.BytesIO()
+    soundfile.write(file, wave, RATE, format="FLAC")
+    path = tmp_path / "x.tar"
+    with tarfile.open(path, "w") as tar:
+        info = tarfile.TarInfo("a.flac")
+        info.size = len(file.getvalue())
+        tar.addfile(info, io.BytesIO(file.getvalue()))
+    expected = soxr.resample(wave, RATE, rate, "VHQ")
+    for cache in (None, {}):
+        reader = AudioReader(rate, channels, cache)
+        stream = ClipStream([indexed(path)], reader, 0.5, 1, train=True)
+        for epoch in range(4):
+            stream.seek(epoch)
+            (batch,) = stream
+            assert batch.waveform.shape == (1, channels, rate // 2)
+            start = round(batch.attributes[0]["crop_start"] * rate)
+            inner = slice(50, -50) if start < 50 else slice(None)
+            crop = expected[start : start + rate // 2]
+            assert np.abs(batch.waveform[0].numpy() - crop)[:, inner].max() < 1e-3
+        (whole,) = ClipStream([indexed(path)], reader, None, 1, train=False)
+        assert whole.waveform.shape == (1, channels, 5 * rate)
+
+
+def test_channels_that_cannot_be_mixed_are_refused(tmp_path, root):
+    stream = ClipStream(open_shards(root, "train"), AudioReader(RATE, 1), 0.5, 4, train=True)
+    stream.reader = AudioReader(RATE, 2)
+    assert next(iter(stream)).waveform.shape == (4, 2, RATE // 2)
+    prepare(Tones(4, channels=3), tmp_path, progress=False)
+    stream = ClipStream(open_shards(tmp_path, "train"), AudioReader(RATE, 4), 0.5, 4, train=True)
+    with pytest.raises(UserError, match=r"3 channels where data\.channels=4"):
         batches(stream)
 
 

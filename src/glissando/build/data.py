@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +16,8 @@ from glissando.build.config import plain, whole_number
 from glissando.checkpoints.instantiate import instantiate
 from glissando.controls import Control
 from glissando.datasets.alone import alone
-from glissando.datasets.shards import Shard, fingerprint, read_dataset, shard_paths
+from glissando.datasets.samples import attributes_of
+from glissando.datasets.shards import Shard, fingerprint, open_shards, read_dataset
 from glissando.errors import UserError
 from glissando.networks.fold import fold
 from glissando.representations.base import Representation
@@ -31,7 +31,6 @@ def prepared(cfg: DictConfig, again: bool = False, overwrite: bool = False) -> P
     replaces a dataset of other settings.
     """
     from glissando.datasets.dataset_folder import is_prepared
-    from glissando.datasets.prepare import prepare
 
     whole_number(cfg, "prepare.workers", 1)
     whole_number(cfg, "prepare.samples_per_shard", 1)
@@ -40,14 +39,13 @@ def prepared(cfg: DictConfig, again: bool = False, overwrite: bool = False) -> P
     if root is None:
         mark = fingerprint({"source": source.name, "settings": dict(source.settings())})
         root = f"data/shards/{source.name}-{mark[:8]}"
-    wanted = source.name, dict(source.settings())
+    wanted = source.name, dict(source.settings()), source.access
     if again or overwrite or not is_prepared(root, *wanted):
         with _resumable(), alone(Path(root)):
             if again or overwrite or not is_prepared(root, *wanted):
-                prepare(
-                    source, root, cfg.prepare.workers, cfg.prepare.samples_per_shard,
-                    overwrite=overwrite,
-                )  # fmt: skip
+                source.prepare(
+                    root, cfg.prepare.workers, cfg.prepare.samples_per_shard, overwrite=overwrite
+                )
     return Path(root)
 
 
@@ -122,7 +120,7 @@ def clips_of(cfg: DictConfig, valid_seconds: float | None = None) -> Clips:
 def clip_attributes(root: Path) -> Iterator[dict[str, Any]]:
     """The attributes of every clip of a prepared dataset, all splits."""
     for shard, sample in _samples(root):
-        yield json.loads(shard.member(sample, "json"))
+        yield attributes_of(shard, sample)
 
 
 def longest(root: Path) -> float:
@@ -143,7 +141,6 @@ def ranges(attributes: list[dict[str, Any]]) -> dict[str, list[float]]:
 
 def _samples(root: Path) -> Iterator[tuple[Shard, dict[str, Any]]]:
     for split in read_dataset(root)["splits"]:
-        for path in shard_paths(root, split):
-            shard = Shard(path)
+        for shard in open_shards(root, split):
             for sample in shard.samples:
                 yield shard, sample

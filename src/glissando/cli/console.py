@@ -18,6 +18,7 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
+    "check": Command("check", "glissando.cli.survey:survey", "look over a folder or shards"),
     "prepare": Command("prepare", "glissando.cli.prepare:prepare", "write a dataset's shards"),
     "encode": Command("encode", "glissando.cli.encode:encode", "cache a dataset's latents"),
     "train": Command("train", "glissando.training.fit:train", "train any model (= train.py)"),

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -50,8 +51,31 @@ class Job(Protocol):
     def key(self) -> str: ...
 
 
+class Preparable(Protocol):
+    """What ``data=`` names: music with settings, of which a dataset folder can be made."""
+
+    name: ClassVar[str]
+    """The value of ``data=`` that chooses it."""
+
+    @property
+    def access(self) -> Mapping[str, Any] | None:
+        """How its bytes are reached where they stay elsewhere; changes no clip."""
+        return None
+
+    def settings(self) -> Mapping[str, Any]:
+        """Every choice that changes the clips, as plain JSON values (keys named as the flags)."""
+        ...
+
+    def prepare(
+        self, root: Path | str, workers: int = 1, samples_per_shard: int = 100,
+        progress: bool = True, overwrite: bool = False,
+    ) -> Any:  # fmt: skip
+        """Make the dataset folder ``root``, as `glissando.datasets.prepare.prepare` does."""
+        ...
+
+
 @runtime_checkable
-class Source(Protocol):
+class Source(Preparable, Protocol):
     """Where clips come from: rendered scores, a folder of recordings.
 
     A source is picklable: ``make`` is called in other processes. It must depend on nothing but
@@ -59,14 +83,13 @@ class Source(Protocol):
     processes. All its clips have one sample rate and one number of channels.
     """
 
-    @property
-    def name(self) -> str:
-        """The value of ``data=`` that chooses it."""
-        ...
+    def prepare(
+        self, root: Path | str, workers: int = 1, samples_per_shard: int = 100,
+        progress: bool = True, overwrite: bool = False,
+    ) -> Any:  # fmt: skip
+        from glissando.datasets.prepare import prepare
 
-    def settings(self) -> Mapping[str, Any]:
-        """Every choice that changes the clips, as plain JSON values (keys named as the flags)."""
-        ...
+        return prepare(self, root, workers, samples_per_shard, progress, overwrite)
 
     def jobs(self) -> Mapping[str, list[Any]]:
         """The jobs of each split ("train", "valid", "test"), in a fixed order."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from glissando.errors import UserError
 from glissando.progress import note
 
 STARTED = "dataset.started.json"
+REFUSED = "refused.csv"
+"""The clips that are not in the dataset, each with the reason."""
 WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
@@ -74,10 +76,16 @@ def settle(root: Path, asked: dict[str, Any], overwrite: bool) -> None:
     write_json(root / STARTED, asked)
 
 
-def is_prepared(root: Path | str, name: str, settings: dict[str, Any]) -> bool:
+def is_prepared(
+    root: Path | str,
+    name: str,
+    settings: dict[str, Any],
+    access: Mapping[str, Any] | None = None,
+) -> bool:
     """Is a whole dataset of the source ``name`` with ``settings`` there? (quick; reads no shard)
 
-    UserError if there is one made with other settings.
+    Not where it is to be reached by another ``access``. UserError if there is one made with other
+    settings.
     """
     root = Path(root)
     if not (root / DATASET).is_file():
@@ -86,44 +94,59 @@ def is_prepared(root: Path | str, name: str, settings: dict[str, Any]) -> bool:
     asked = {**there, "source": name, "settings": json.loads(json.dumps(settings))}
     if differ := list(_differences(there, asked)):
         raise _other(root, differ)
-    return True
+    return there.get("access") == access
 
 
 def remove(root: Path) -> None:
     """Remove the files of a dataset from ``root``, and nothing that others put there."""
-    for name in (DATASET, STARTED):
+    for name in (DATASET, STARTED, REFUSED):
         (root / name).unlink(missing_ok=True)
     for split in SPLITS:
-        for tar in (root / split).glob("[0-9]" * 6 + ".tar"):
-            index_path(tar).unlink(missing_ok=True)
-            tar.unlink()
+        _remove_shards(root / split, kept=set())
 
 
-def finish(root: Path, facts: dict[str, Any], shards: Sequence[tuple[str, Shard]]) -> None:
+def finish(
+    root: Path,
+    facts: dict[str, Any],
+    shards: Sequence[tuple[str, Shard]],
+    access: Mapping[str, Any] | None = None,
+) -> None:
     """Write ``dataset.json``: ``facts``, the fingerprint and the sums of each split's shards.
 
     Shards beyond those given (a longer, older dataset) are removed. ``facts`` has ``source``,
-    ``settings``, ``samples_per_shard``, ``sample_rate``.
+    ``settings``, ``samples_per_shard``, ``sample_rate``. ``access`` is no part of the fingerprint.
     """
     splits = {}
     for split in SPLITS:
         mine = [shard for name, shard in shards if name == split]
         samples = [sample for shard in mine for sample in shard.samples]
-        seconds = sum(sample["frames"] for sample in samples) / facts["sample_rate"]
+        seconds = sum(sample["frames"] / sample["rate"] for sample in samples)
         splits[split] = {
             "shards": len(mine),
             "samples": len(samples),
             "seconds": round(seconds, 3),
             "counts": [len(shard.samples) for shard in mine],
         }
-        kept = {shard.path for shard in mine}
-        for tar in set((root / split).glob("[0-9]" * 6 + ".tar")) - kept:
-            index_path(tar).unlink(missing_ok=True)
-            tar.unlink()
+        if "weights" in facts:
+            splits[split]["sources"] = [shard.index["source"] for shard in mine]
+        _remove_shards(root / split, {shard.path for shard in mine})
     marks = [shard.index["fingerprint"] for _, shard in shards]
     mark = fingerprint({"facts": facts, "shards": marks})
-    write_json(root / DATASET, {"format": FORMAT, **facts, "fingerprint": mark, "splits": splits})
+    facts = {"format": FORMAT, **facts, "fingerprint": mark, "splits": splits}
+    write_json(root / DATASET, facts if access is None else {**facts, "access": access})
     (root / STARTED).unlink(missing_ok=True)
+
+
+def _remove_shards(folder: Path, kept: set[Path]) -> None:
+    """Remove the shards of a folder, with a tar or without, but for ``kept``."""
+    there = {*folder.glob("[0-9]" * 6 + ".tar")}
+    there |= {
+        path.with_name(path.name.replace(".index.json", ".tar"))
+        for path in folder.glob("[0-9]" * 6 + ".index.json")
+    }
+    for tar in there - kept:
+        index_path(tar).unlink(missing_ok=True)
+        tar.unlink(missing_ok=True)
 
 
 def _old(root: Path, overwrite: bool) -> dict[str, Any] | None:

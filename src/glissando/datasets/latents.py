@@ -16,17 +16,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from glissando.datasets.audio import decode
+from glissando.datasets.arrays import array_of
 from glissando.datasets.base import SPLITS, Refused
 from glissando.datasets.dataset_folder import claimed, finish, settle
-from glissando.datasets.samples import audio_name
+from glissando.datasets.samples import AudioReader, attributes_of
 from glissando.datasets.shards import (
     Shard,
     ShardWriter,
     fingerprint,
     is_whole,
+    json_of,
+    open_shards,
     read_dataset,
-    shard_paths,
     whole_shard,
     write_json,
 )
@@ -83,20 +84,21 @@ def encode_dataset(
                      **({"curves": curves_mark} if curves else {})},
     }  # fmt: skip
     mark = fingerprint(asked)
+    reader = AudioReader(audio["sample_rate"], audio["channels"])
     plan = [
-        (split, path, out / split / path.name)
+        (split, shard, out / split / shard.path.name)
         for split in SPLITS
-        for path in shard_paths(root, split)
+        for shard in open_shards(root, split)
     ]
     with claimed(out):
         settle(out, asked, overwrite)
         todo = [(old, new) for _, old, new in plan if not is_whole(new, mark)]
-        total = sum(len(Shard(old).samples) for old, _ in todo)
+        total = sum(len(old.samples) for old, _ in todo)
         if todo:
             with Bar(f"encoding {root}", total, shown=progress, console=ERR) as bar:
                 for old, new in todo:
                     with whole_shard(new, mark) as writer:
-                        _encode_shard(Shard(old), writer, encode, batch_size, bar, curves or {})
+                        _encode_shard(old, writer, reader, encode, batch_size, bar, curves or {})
         shards = [(split, Shard(new)) for split, _, new in plan]
         latent = next((s.samples[0]["latent"] for _, s in shards if s.samples), None)
         if latent is None:
@@ -139,10 +141,9 @@ def _counted(root: Path, facts: Mapping[str, Any], progress: bool) -> dict[str, 
     values, squares = np.zeros((2, facts["latent"][0]))
     count = 0
     with Bar(f"statistics of {root}", facts["splits"]["train"]["samples"], shown=progress) as bar:
-        for path in shard_paths(root, "train"):
-            shard = Shard(path)
+        for shard in open_shards(root, "train"):
             for sample in shard.samples:
-                latent = np.load(io.BytesIO(shard.member(sample, "npy"))).astype(np.float64)
+                latent = array_of(shard.member(sample, "npy")).astype(np.float64)
                 values += latent.sum((1, 2))
                 squares += np.square(latent).sum((1, 2))
                 count += latent[0].size
@@ -151,8 +152,8 @@ def _counted(root: Path, facts: Mapping[str, Any], progress: bool) -> dict[str, 
 
 
 def _encode_shard(
-    shard: Shard, writer: ShardWriter, encode: Encode, batch_size: int, bar: Bar,
-    curves: Mapping[str, Curve],
+    shard: Shard, writer: ShardWriter, reader: AudioReader, encode: Encode, batch_size: int,
+    bar: Bar, curves: Mapping[str, Curve],
 ) -> None:  # fmt: skip
     for group in _equal_lengths(shard.samples, batch_size):
         waves = []
@@ -160,28 +161,23 @@ def _encode_shard(
         for sample in group:
             bar.advance()
             try:
-                waves.append(_whole(shard, sample))
-                kept.append(sample)
+                waves.append(reader.whole(shard, sample))
+                kept.append((sample, attributes_of(shard, sample)))
             except (Refused, ValueError, OSError, RuntimeError) as error:
                 writer.refuse(sample["key"], f"unreadable: {error}")
         if not kept:
             continue
         with torch.no_grad():
             latents = encode(torch.from_numpy(np.stack(waves))).float().cpu().numpy()
-        for sample, latent, wave in zip(kept, latents, waves, strict=True):
-            made = {name: curve(torch.from_numpy(wave), sample["rate"])
+        for (sample, attributes), latent, wave in zip(kept, latents, waves, strict=True):
+            made = {name: curve(torch.from_numpy(wave), reader.sample_rate)
                     for name, curve in curves.items()}  # fmt: skip
-            _write(shard, writer, sample, latent, made)
-
-
-def _whole(shard: Shard, sample: Mapping[str, Any]) -> np.ndarray:
-    encoded = shard.member(sample, audio_name(sample))
-    return decode(io.BytesIO(encoded), 0, sample["frames"])
+            _write(writer, sample, attributes, latent, made)
 
 
 def _write(
-    shard: Shard, writer: ShardWriter, sample: Mapping[str, Any], latent: np.ndarray,
-    curves: Mapping[str, Tensor],
+    writer: ShardWriter, sample: Mapping[str, Any], attributes: Mapping[str, Any],
+    latent: np.ndarray, curves: Mapping[str, Tensor],
 ) -> None:  # fmt: skip
     """Add one latent (C, F, T); refused where float16 cannot hold it."""
     with np.errstate(over="ignore"):  # looked at below
@@ -194,8 +190,7 @@ def _write(
     members = {"npy": file.getvalue()}
     if curves:
         members[CURVES] = _npz({name: curve.half().numpy() for name, curve in curves.items()})
-    if "json" in sample["members"]:
-        members["json"] = shard.member(sample, "json")
+    members["json"] = json_of(attributes)
     facts = {name: sample[name] for name in ("frames", "rate", "channels")}
     writer.add(sample["key"], members, **facts, latent=list(half.shape[:2]), steps=half.shape[2])
 
@@ -210,10 +205,10 @@ def _npz(arrays: Mapping[str, np.ndarray]) -> bytes:
 def _equal_lengths(
     samples: list[dict[str, Any]], batch_size: int
 ) -> Iterator[list[dict[str, Any]]]:
-    """The samples in groups of one length and form, in the order of their first."""
+    """The samples in groups of one length and rate, in the order of their first."""
     groups: dict[tuple[int, int], list[dict[str, Any]]] = {}
     for sample in samples:
-        groups.setdefault((sample["frames"], sample["channels"]), []).append(sample)
+        groups.setdefault((sample["frames"], sample["rate"]), []).append(sample)
     for group in groups.values():
         for first in range(0, len(group), batch_size):
             yield group[first : first + batch_size]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 from collections import Counter
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,34 +15,10 @@ from glissando.datasets.audio import encode_flac
 from glissando.datasets.base import SPLITS, Job, Refused, Source
 from glissando.datasets.dataset_folder import claimed, finish, settle
 from glissando.datasets.processes import mapped
-from glissando.datasets.shards import Shard, fingerprint, is_whole, whole_shard
+from glissando.datasets.report import Report, reported
+from glissando.datasets.shards import Shard, fingerprint, is_whole, json_of, whole_shard
 from glissando.errors import UserError
 from glissando.progress import ERR, Bar, note
-
-
-@dataclass(frozen=True)
-class Report:
-    """What ``prepare`` did: ``refused`` maps a reason to the keys of the clips refused for it."""
-
-    root: Path
-    clips: int
-    seconds: float
-    bytes: int
-    refused: Mapping[str, list[str]] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        """One line: hours, clips, MB and how many were refused, the commonest reasons first."""
-        line = (
-            f"{self.root}: {self.seconds / 3600:.2f} h in {self.clips} clips, "
-            f"{self.bytes / 1e6:.0f} MB"
-        )
-        if not self.refused:
-            return line + ", none refused"
-        count = Counter({reason: len(keys) for reason, keys in self.refused.items()})
-        shown = [f"{reason} ({n}: {self.refused[reason][0]}{', …' if n > 1 else ''})"
-                 for reason, n in count.most_common(4)]  # fmt: skip
-        rest = [f"{len(count) - 4} more reasons"] if len(count) > 4 else []
-        return f"{line}, {count.total()} refused: " + "; ".join(shown + rest)
 
 
 @dataclass(frozen=True)
@@ -67,7 +42,7 @@ def make(source: Source, job: Job) -> Made:
             raise Refused(f"the clip's key {clip.key!r} is not its job's, or has a dot or blank")
         members = {
             "flac": encode_flac(clip.wave, clip.sample_rate),
-            "json": json.dumps(clip.attributes, ensure_ascii=False, allow_nan=False).encode(),
+            "json": json_of(clip.attributes),
         }
     except Refused as refusal:
         return Made(job.key, refused=str(refusal))
@@ -169,17 +144,8 @@ def _write(source: Source, todo: list[_Planned], root: Path, workers: int, shown
 
 def _finish(root: Path, asked: dict[str, Any], plan: list[_Planned]) -> Report:
     shards = [(planned.split, Shard(planned.path)) for planned in plan]
-    refused: dict[str, list[str]] = {}
-    for _, shard in shards:
-        for key, reason in shard.index["refused"]:
-            refused.setdefault(reason, []).append(key)
+    report = reported(root, [shard for _, shard in shards])
     samples = [sample for _, shard in shards for sample in shard.samples]
-    if not samples:
-        reason = f"every one of {sum(map(len, refused.values()))} clips was refused"
-        first = next(iter(refused.items()), ("the source has no clips", [""]))
-        raise UserError(
-            f"{root}: {reason}, e.g. {first[1][0]}: {first[0]}; see data.root and data=…"
-        )
     forms = Counter((s["rate"], s["channels"]) for s in samples)
     if len(forms) > 1:
         raise UserError(
@@ -188,10 +154,4 @@ def _finish(root: Path, asked: dict[str, Any], plan: list[_Planned]) -> Report:
         )
     (rate, channels), _ = forms.most_common(1)[0]
     finish(root, {**asked, "kind": "audio", "sample_rate": rate, "channels": channels}, shards)
-    return Report(
-        root,
-        len(samples),
-        sum(s["frames"] for s in samples) / rate,
-        sum(shard.index["bytes"] for _, shard in shards),
-        refused,
-    )
+    return report

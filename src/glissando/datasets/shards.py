@@ -10,6 +10,9 @@ A dataset folder is ``<root>/dataset.json``, ``<root>/<split>/000000.tar`` and, 
 Offsets count bytes from the beginning of the tar to the member's data, so that one sample, or
 part of one, is a range read. A shard is whole when its index is there and the tar has the size
 the index says: the tar is renamed into place first, the index after it.
+
+A dataset may also refer to tars that lie elsewhere (``datasets/tars.py``): then there are indexes
+alone, each with ``"tar"``, a path or URL, and ``dataset.json`` has ``"access"``.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from glissando.datasets.remote import Access, Lost
+from glissando.datasets.stores import Store, store
 from glissando.errors import UserError
 
 FORMAT = 1
@@ -64,6 +69,11 @@ def write_json(path: Path, value: Any) -> None:
         file.write(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
 
 
+def json_of(attributes: Mapping[str, Any]) -> bytes:
+    """The attributes of a clip as the member ``json``; ValueError for NaN or infinity."""
+    return json.dumps(attributes, ensure_ascii=False, allow_nan=False).encode()
+
+
 def index_path(tar: Path) -> Path:
     """Where the index of ``tar`` lies: ``000000.tar`` -> ``000000.index.json``."""
     return tar.with_suffix(".index.json")
@@ -72,58 +82,78 @@ def index_path(tar: Path) -> Path:
 class Shard:
     """One tar and its index, opened at the first read; picklable, and safe in forked workers.
 
-    Raises UserError when the index is missing or the tar is not the one it was made for.
+    The index may name a tar that is elsewhere (``tar``), on a server too: then there is none
+    beside it, and ``access`` says how to ask. ``caption`` is a template for the captions.
+
+    Raises UserError when the index is missing or the tar is not the one it was made for; Lost
+    where a server does not answer.
     """
 
-    def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
+    def __init__(
+        self, path: Path | str, access: Access | None = None, caption: str | None = None
+    ) -> None:
+        self.path, self.access, self.caption = Path(path), access, caption
 
     @cached_property
     def index(self) -> dict[str, Any]:
         try:
             index = json.loads(index_path(self.path).read_bytes())
-            size = self.path.stat().st_size
+            if "tar" not in index:
+                self._hold_against(self.path.stat().st_size, index)
         except (OSError, ValueError) as error:
             raise UserError(
-                f"{self.path} has no readable index ({error}): run `glissando prepare` again, or "
-                "glissando.datasets.shards.index_tar for a tar made elsewhere"
+                f"{self.path} has no readable index ({error}): run `glissando prepare` again, with "
+                "data=shards for a tar made elsewhere"
             ) from None
-        if index["bytes"] != size:
-            raise UserError(
-                f"{self.path} has {size} bytes and its index says {index['bytes']}: "
-                "delete both and run `glissando prepare` again"
-            )
         return index
 
     @cached_property
     def samples(self) -> list[dict[str, Any]]:
         return self.index["samples"]
 
-    @cached_property
-    def _file(self) -> int:
-        return os.open(self.path, os.O_RDONLY)
+    @property
+    def tar(self) -> str:
+        """The path or URL of the tar."""
+        return self.index.get("tar", str(self.path))
 
-    def read(self, offset: int, size: int) -> bytes:
+    @cached_property
+    def _file(self) -> Store:
+        file = store(self.tar, self.access)
+        if "tar" in self.index:
+            try:
+                self._hold_against(file.size(), self.index)
+            except FileNotFoundError as error:
+                raise Lost(f"{self.tar}: no such file; see data.root=") from error
+        return file
+
+    def _hold_against(self, size: int, index: Mapping[str, Any]) -> None:
+        if index["bytes"] != size:
+            where = index.get("tar", self.path)
+            raise UserError(
+                f"{where} has {size} bytes and its index says {index['bytes']}: run "
+                "`glissando prepare` again (a tar of our own: delete it and its index first)"
+            )
+
+    @property
+    def ahead(self) -> int:
+        """Bytes worth reading at once where only some are asked for."""
+        return self._file.ahead
+
+    def read(self, offset: int, size: int) -> bytearray:
         """``size`` bytes from ``offset``; no shared file position, so workers cannot disturb it.
 
         ValueError where that is not within the tar (a wrong index must not fill the memory)."""
         if not 0 <= offset <= offset + size <= self.index["bytes"]:
-            raise ValueError(f"bytes {offset} to {offset + size} are not within {self.path}")
-        return os.pread(self._file, size, offset)
+            raise ValueError(f"bytes {offset} to {offset + size} are not within {self.tar}")
+        return self._file.read(offset, size)
 
-    def member(self, sample: Mapping[str, Any], name: str) -> bytes:
+    def member(self, sample: Mapping[str, Any], name: str) -> bytearray:
         """The whole of one member of a sample of this shard."""
         return self.read(*sample["members"][name])
 
-    def close(self) -> None:
-        if "_file" in self.__dict__:
-            os.close(self.__dict__.pop("_file"))
-
-    def __del__(self) -> None:
-        self.close()
-
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path}  # an open file does not travel to another process
+        # An open file does not travel to another process.
+        return {"path": self.path, "access": self.access, "caption": self.caption}
 
 
 def is_whole(path: Path, mark: str) -> bool:
@@ -205,3 +235,10 @@ def shard_paths(root: Path | str, split: str) -> list[Path]:
     """The shards of one split, by number; empty if the dataset has none."""
     count = read_dataset(root)["splits"].get(split, {}).get("shards", 0)
     return [Path(root) / split / f"{i:06d}.tar" for i in range(count)]
+
+
+def open_shards(root: Path | str, split: str) -> list[Shard]:
+    """The shards of one split, by number, to be read as ``dataset.json`` says."""
+    facts = read_dataset(root)
+    access = Access(**facts["access"]) if "access" in facts else None
+    return [Shard(path, access, facts.get("caption")) for path in shard_paths(root, split)]

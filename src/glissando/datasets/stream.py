@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,24 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from glissando.datasets.base import Batch, Refused
-from glissando.datasets.order import epoch_order, evaluation_steps, generator, training_steps
+from glissando.datasets.order import (
+    epoch_length,
+    epoch_order,
+    evaluation_steps,
+    generator,
+    training_steps,
+)
+from glissando.datasets.remote import Lost
 from glissando.datasets.samples import AudioReader, Crop, LatentReader, Piece
-from glissando.datasets.shards import Shard, read_dataset, shard_paths
+from glissando.datasets.shards import Shard, open_shards, read_dataset
 from glissando.errors import UserError
 
 log = logging.getLogger(__name__)
 
 #: So many unreadable samples one after another are the fault of the disk, not of the samples.
 HOPELESS = 100
+#: Seconds after which a shard that could not be read is asked for again.
+AGAIN = 300.0
 
 
 class ClipStream(IterableDataset):
@@ -36,7 +46,7 @@ class ClipStream(IterableDataset):
     (``Batch.keys`` on all ranks together); the caller counts, because workers read ahead.
 
     Args:
-        shards: tars with an index beside them (``shard_paths``, or ``index_tar`` for foreign ones).
+        shards: tars with their indexes (``open_shards``).
         reader: what a sample is: ``AudioReader`` or ``LatentReader``.
         seconds: length of a crop; shorter clips are padded at the end and masked. None: clips are
             whole and padded to the longest of the batch.
@@ -47,12 +57,16 @@ class ClipStream(IterableDataset):
         corrupt: the fraction of unreadable samples above which there is a UserError. Below it the
             next sample of the order takes the place, so that batches keep their size and ranks
             their number of steps; each is logged once.
+        lost: likewise the fraction that lies in shards which no server gives. Such a shard is
+            logged with its name, left out for five minutes, and asked for again.
         counts: samples of each shard, if known (else the indexes are read now).
+        sources, weights: the source of each shard, and how often the samples of each come in an
+            epoch of training.
     """
 
     def __init__(
         self,
-        shards: Sequence[Path | str],
+        shards: Sequence[Shard],
         reader: AudioReader | LatentReader,
         seconds: float | None,
         batch_size: int,
@@ -62,24 +76,32 @@ class ClipStream(IterableDataset):
         world: int = 1,
         mix: int = 64,
         corrupt: float = 0.05,
+        lost: float = 0.5,
         counts: Sequence[int] | None = None,
+        sources: Sequence[int] | None = None,
+        weights: Sequence[float] = (1.0,),
     ) -> None:
         super().__init__()
-        self.shards = [Shard(path) for path in shards]
+        self.shards = list(shards)
         self.reader, self.seconds, self.batch_size, self.train = reader, seconds, batch_size, train
         self.seed, self.rank, self.world, self.mix = seed, rank, world, mix
-        self.corrupt = corrupt
+        self.corrupt, self.lost = corrupt, lost
         self.counts = [len(s.samples) for s in self.shards] if counts is None else list(counts)
+        self.sources, self.weights = None if sources is None else list(sources), tuple(weights)
         self.starts = np.cumsum([0, *self.counts])
+        self.stored = int(self.starts[-1])
         self.length = None if seconds is None else math.ceil(seconds * reader.frame_rate - 1e-6)
-        # Shared with the workers: they see a seek, and count damaged samples together.
+        # Shared with the workers: they see a seek, and count what they cannot read together.
         self._place = torch.zeros(2, dtype=torch.int64).share_memory_()
-        self._bad = torch.zeros(self.samples, dtype=torch.bool).share_memory_()
+        self._bad = torch.zeros(self.stored, dtype=torch.bool).share_memory_()
+        self._until = torch.zeros(len(self.shards), dtype=torch.float64).share_memory_()
 
     @property
     def samples(self) -> int:
         """Samples in an epoch, over all ranks."""
-        return int(self.starts[-1])
+        if not self.train:
+            return self.stored
+        return epoch_length(self.counts, self.sources, self.weights)
 
     def seek(self, epoch: int, position: int = 0) -> None:
         """Begin the next iteration in ``epoch`` after its first ``position`` samples.
@@ -123,55 +145,89 @@ class ClipStream(IterableDataset):
     def _order(self, epoch: int) -> np.ndarray:
         if not self.train:
             return np.arange(self.samples)
-        return epoch_order(self.counts, self.seed, epoch, self.mix)
+        return epoch_order(self.counts, self.seed, epoch, self.mix, self.sources, self.weights)
 
     def _steps(self, order: np.ndarray, position: int) -> list[np.ndarray]:
         deal = training_steps if self.train else evaluation_steps
         return deal(order, position, self.batch_size, self.rank, self.world)
 
     def _pieces(self, step: np.ndarray, order: np.ndarray, epoch: int) -> list[Piece]:
-        pieces = [self._piece(int(sample), epoch) for sample in step]
+        pieces = [self._piece(int(visit), epoch) for visit in step]
         for row, piece in enumerate(pieces):
             if piece is None:
                 pieces[row] = self._substitute(int(step[row]), order, epoch)
         return [piece for piece in pieces if piece is not None]
 
-    def _substitute(self, sample: int, order: np.ndarray, epoch: int) -> Piece:
-        at = int(np.flatnonzero(order == sample)[0])
-        for ahead in range(1, min(HOPELESS, len(order))):
-            piece = self._piece(int(order[(at + ahead) % len(order)]), epoch)
+    def _substitute(self, visit: int, order: np.ndarray, epoch: int) -> Piece:
+        at = int(np.flatnonzero(order == visit)[0])
+        tried = 0
+        for ahead in range(1, len(order)):
+            instead = int(order[(at + ahead) % len(order)])
+            if self._left_alone(self._place_of(instead)[0]):
+                continue
+            piece = self._piece(instead, epoch)
             if piece is not None:
                 return piece
+            tried += 1
+            if tried == HOPELESS:
+                break
         raise UserError(
             f"no readable sample among {min(HOPELESS, len(order))} in {self.shards[0].path.parent}:"
             " delete its shards and run `glissando prepare` again"
         )
 
-    def _piece(self, number: int, epoch: int) -> Piece | None:
-        if self._bad[number]:
-            return None
+    def _place_of(self, visit: int) -> tuple[int, int]:
+        """(shard, row in it) of a visit."""
+        number = visit % self.stored
         which = int(np.searchsorted(self.starts, number, side="right")) - 1
+        return which, number - int(self.starts[which])
+
+    def _piece(self, visit: int, epoch: int) -> Piece | None:
+        which, row = self._place_of(visit)
+        if self._bad[visit % self.stored] or self._left_alone(which):
+            return None
         shard = self.shards[which]
-        sample = shard.samples[number - int(self.starts[which])]
-        place = generator(self.seed, epoch, number).random() if self.train else 0.5
+        place = 0.5
+        if self.train and self.length is not None:
+            place = generator(self.seed, epoch, visit).random()
         try:
-            return self.reader.read(shard, sample, Crop(self.length, place))
+            return self.reader.read(shard, shard.samples[row], Crop(self.length, place))
+        except Lost as error:
+            self._leave_alone(which, error)
         except UserError:
             raise
         except (Refused, ValueError, KeyError, OSError, RuntimeError) as error:
-            self._give_up(number, f"{sample['key']} in {shard.path}: {error}")
-            return None
+            key = shard.samples[row]["key"]
+            self._give_up(visit % self.stored, f"{key} in {shard.tar}: {error}")
+        return None
 
     def _give_up(self, number: int, reason: str) -> None:
         self._bad[number] = True
         bad = int(self._bad.sum())
         log.warning("skipping an unreadable sample (%d so far): %s", bad, reason)
-        if bad > self.corrupt * self.samples:
+        if bad > self.corrupt * self.stored:
             raise UserError(
-                f"{bad} of {self.samples} samples are unreadable, more than "
+                f"{bad} of {self.stored} samples are unreadable, more than "
                 f"{self.corrupt:.0%}: delete their shards and run `glissando prepare` again; "
                 f"the last: {reason}"
             )
+
+    def _left_alone(self, which: int) -> bool:
+        return bool(self._until[which] > time.monotonic())
+
+    def _leave_alone(self, which: int, reason: Lost) -> None:
+        now = time.monotonic()
+        self._until[which] = now + AGAIN
+        away = [shard for shard, until in enumerate(self._until.tolist()) if until > now]
+        samples = sum(self.counts[shard] for shard in away)
+        log.warning(
+            "going on without a shard that cannot be read (%d of %d now): %s",
+            len(away), len(self.shards), reason,
+        )  # fmt: skip
+        if samples > self.lost * self.stored:
+            raise UserError(
+                f"{len(away)} of {len(self.shards)} shards cannot be read: {reason}"
+            ) from reason
 
 
 def open_stream(
@@ -204,12 +260,14 @@ def open_stream(
     )
     train = split == "train" if train is None else train
     return ClipStream(
-        shard_paths(root, split),
+        open_shards(root, split),
         reader,
         seconds,
         batch_size,
         train,
         counts=found["counts"],
+        sources=found.get("sources"),
+        weights=facts.get("weights", (1.0,)),
         **options,
     )
 

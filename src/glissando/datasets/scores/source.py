@@ -11,7 +11,7 @@ from importlib.metadata import version
 from itertools import chain, islice
 from typing import Any
 
-from glissando.datasets.base import SPLITS, Clip
+from glissando.datasets.base import SPLITS, Clip, Source
 from glissando.datasets.scores.captions import Facts, caption
 from glissando.datasets.scores.catalogue import Entry, catalogue, require
 from glissando.datasets.scores.excerpt import Excerpt, felt
@@ -29,7 +29,7 @@ CHORALES = 2.5  # how much likelier a chorale is taken than a tune: the only pol
 HELD = 0.94  # how much of a note's written length is held
 
 
-class Scores:
+class Scores(Source):
     """Bach's chorales and 4,200 tunes, rendered.
 
     Args:
