@@ -90,7 +90,7 @@ def test_every_kind_of_entry_and_the_network_stays_as_it_was():
 
 def test_the_table_has_every_part_and_their_sum():
     network = DiT(6, POOLED, ADALN, width=32, depth=1, heads=4, noise_dim=10)
-    head, *rows, last = network_summary(network, (6, 1, 12), POOLED).splitlines()
+    head, *rows, last = network_summary(network, (6, 1, 12), POOLED).text.splitlines()
     assert head.split() == ["part", "parameters"]
     found = {name: int(count.replace(",", "")) for name, count in (row.split() for row in rows)}
     total = found.pop("all")
@@ -111,7 +111,7 @@ def test_parameters_outside_of_any_part_are_shown():
         def forward(self, z, noise, condition):
             return self.inner(z)
 
-    table = network_summary(Scaled(), (1, 1, 4), {})
+    table = network_summary(Scaled(), (1, 1, 4), {}).text
     assert [row.split() for row in table.splitlines()[1:4]] == [
         ["inner", "20"], ["(own)", "3"], ["all", "23"],
     ]  # fmt: skip
@@ -127,7 +127,7 @@ def test_operations_of_an_autoencoder():
     transform, linear, block = 2 * hop * hop, hop * channels, 7 * width + 2 * width * hidden
     there = transform + linear + 2 * hop * width + block + width * 2 * channels
     back = transform + linear + 7 * channels * width + 2 * block + width * 3 * hop
-    *rows, last = codec_summary(network, 1, 10 * hop, 10 * hop).splitlines()
+    *rows, last = codec_summary(network, 1, 10 * hop, 10 * hop).text.splitlines()
     assert last == (
         f"one crop of {10 * hop} samples: {2 * frames * there / 1e9:.3g} GFLOP to encode, "
         f"{2 * frames * back / 1e9:.3g} GFLOP (a product and sum are 2) to decode"

@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
-from tiny import DIT, VAE, Train, stored
+from glissando.build import trained
+from glissando.networks.summary import codec_summary
+from tiny import DIT, VAE, Train, rows, stored
 
 
 def test_the_networks_are_summed_up_once_their_data_is_there(
@@ -28,3 +31,21 @@ def test_the_networks_are_summed_up_once_their_data_is_there(
     assert "one crop of 2000 samples: " in capfd.readouterr().err
     train(tmp_path / "quiet", *VAE, "trainer.max_steps=1", "callbacks.summary=false")
     assert "one crop" not in capfd.readouterr().err
+
+
+def test_operations_a_second_are_those_of_the_network(train: Train, tmp_path: Path) -> None:
+    """Three forward passes of a step's clips, over the time of the step."""
+    train(tmp_path, *VAE, "trainer.max_steps=3", "vae.accumulate=2", "callbacks.peak_tflops=1e-3")
+    counted = _forward(tmp_path)
+    for row in rows(tmp_path)[1:]:
+        clips = float(row["speed/clips_per_second"])
+        assert clips == pytest.approx(float(row["speed/steps_per_second"]) * 4 * 2)
+        tflops = float(row["speed/tflops"])
+        assert tflops == pytest.approx(3 * counted * clips / 1e12)
+        assert float(row["speed/mfu"]) == pytest.approx(tflops / 1e-3)
+
+
+def _forward(folder: Path) -> int:
+    """Operations of a crop of 0.25 s at 8 kHz, counted anew."""
+    network = trained(str(folder)).network
+    return codec_summary(network, 1, 2000, 2000).forward

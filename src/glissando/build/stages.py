@@ -28,6 +28,7 @@ from glissando.build.representations import untrained
 from glissando.build.vocoders import spectrum_recipe
 from glissando.checkpoints.instantiate import check_targets, instantiate
 from glissando.errors import UserError
+from glissando.networks.summary import Summary
 from glissando.training.data import Clips
 
 
@@ -45,7 +46,7 @@ class Run:
     kind: str
     representation: dict[str, Any]
     prepare: Callable[[], None]
-    summary: Callable[[], str]
+    summary: Callable[[], Summary]
     warm_start: Callable[[], None] | None = None
     notes: list[str] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
@@ -72,7 +73,7 @@ def autoencoder(cfg: DictConfig) -> Run:
 
         module.warm_start(waves())
 
-    def summary() -> str:
+    def summary() -> Summary:
         inner, length = representation.inner, round(cfg.loader.seconds * cfg.data.sample_rate)
         return codec_summary(representation.network, inner.freqs, inner.frames(length), length)
 
@@ -99,8 +100,10 @@ def generator(cfg: DictConfig) -> Run:
     def prepare() -> None:
         clips.root = str(prepared(cfg))
 
-    def summary() -> str:
-        return generator_summary(made.network, made.spectrum.freqs, made.spectrum.stft.hop)
+    def summary() -> Summary:
+        hop = made.spectrum.stft.hop
+        frames = math.ceil(cfg.loader.seconds * made.spectrum.sample_rate / hop)
+        return generator_summary(made.network, made.spectrum.freqs, hop, frames)
 
     return Run(module, clips, made.kind, recipe, prepare, summary)
 
@@ -143,7 +146,7 @@ def diffusion(cfg: DictConfig) -> Run:
         module.seen = ranges(attributes)
         facts["data"] = {"window": module.window, "seen": module.seen}
 
-    def summary() -> str:
+    def summary() -> Summary:
         assert module.window is not None  # told by prepare
         frames = representation.frames(round(module.window * representation.sample_rate))
         shape = (representation.channels, representation.freqs, frames)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +15,16 @@ from glissando.networks.autoencoder import MapCodec
 META = torch.device("meta")
 
 
+class Summary(NamedTuple):
+    """What a person is told of a network, and the operations of one row forward."""
+
+    text: str
+    forward: int
+
+
 def network_summary(
     network: nn.Module, shape: tuple[int, int, int], sizes: Sizes, tokens: int = 32
-) -> str:
+) -> Summary:
     """A table of the parameters of each part, and the floating-point operations of one call.
 
     Args:
@@ -28,29 +35,30 @@ def network_summary(
     """
     work = flops(network, shape, sizes, tokens)
     clip = " x ".join(map(str, shape))
-    return f"{table(network)}\none clip of {clip} forward: {_giga(work)}"
+    return Summary(f"{table(network)}\none clip of {clip} forward: {_giga(work)}", work)
 
 
-def codec_summary(network: MapCodec, rows: int, columns: int, length: int) -> str:
+def codec_summary(network: MapCodec, rows: int, columns: int, length: int) -> Summary:
     """A table of the parameters of each part, and the operations of coding ``length`` samples,
     which are a map of ``rows`` x ``columns``."""
     x = torch.empty(1, network.map_channels, rows, columns, device=META)
     z = torch.empty(1, network.channels, *network.size(rows, columns), device=META)
     there = _counted(network, "encode_map", x)
     back = _counted(network, "decode_map", z, rows, columns)
-    return (
+    text = (
         f"{table(network)}\none crop of {length} samples: {_giga(there, note='')} to encode, "
         f"{_giga(back)} to decode"
     )
+    return Summary(text, there + back)
 
 
-def generator_summary(network: nn.Module, freqs: int, hop: int, frames: int = 86) -> str:
+def generator_summary(network: nn.Module, freqs: int, hop: int, frames: int) -> Summary:
     """A table of the parameters of each part, and the operations of ``frames`` frames of ``freqs``.
 
     ``hop`` is the samples given for each frame.
     """
     work = _counted(network, "forward", torch.empty(1, freqs, frames, device=META))
-    return f"{table(network)}\n{frames} frames of {hop} samples: {_giga(work)}"
+    return Summary(f"{table(network)}\n{frames} frames of {hop} samples: {_giga(work)}", work)
 
 
 def table(network: nn.Module) -> str:

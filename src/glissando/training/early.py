@@ -27,11 +27,13 @@ def look_over(cfg: DictConfig) -> None:
         whole_number(cfg, key, least)
     if cfg.matmul_precision not in PRECISIONS:
         raise UserError(f"matmul_precision={cfg.matmul_precision} is none of {PRECISIONS}")
-    _seconds("callbacks.demo.seconds", cfg.callbacks.demo.seconds)
+    _positive("callbacks.demo.seconds", cfg.callbacks.demo.seconds)
     if cfg.core_seconds is not None:
-        _seconds("core_seconds", cfg.core_seconds)
+        _positive("core_seconds", cfg.core_seconds)
+    if cfg.callbacks.peak_tflops is not None:
+        _positive("callbacks.peak_tflops", cfg.callbacks.peak_tflops)
 
 
-def _seconds(key: str, value: object) -> None:
+def _positive(key: str, value: object) -> None:
     if not isinstance(value, (int, float)) or not 0 < value < float("inf"):
         raise UserError(f"{key} must be above 0 and finite, not {value}")

@@ -57,7 +57,8 @@ def train(cfg: DictConfig) -> float | None:
     ckpt = resume_from(cfg.ckpt, folder)
     run = _stage(cfg.stage)(cfg)
     clock = ProcessorTime(run.facts, cfg.core_seconds)
-    trainer = _trainer(cfg, run, folder, clock)
+    speed = Speed(cfg.loader.batch_size, _batches(cfg, run), cfg.callbacks.peak_tflops)
+    trainer = _trainer(cfg, run, folder, clock, speed)
     begun = _begun(cfg, run, ckpt)
     for note in run.notes:
         say(note)
@@ -65,8 +66,10 @@ def train(cfg: DictConfig) -> float | None:
         OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
 
     run.prepare()
+    summary = run.summary()
     if cfg.callbacks.summary:
-        say(run.summary())
+        say(summary.text)
+    speed.forward = summary.forward
     _tell_small(run, trainer)
     if ckpt is None and cfg.init is None and run.warm_start is not None:
         with clock.counting():
@@ -190,14 +193,20 @@ def _last(folder: Path) -> Path:
     return folder / "checkpoints" / "last.ckpt"
 
 
-def _trainer(cfg: DictConfig, run: Run, folder: Path, clock: ProcessorTime) -> L.Trainer:
+def _batches(cfg: DictConfig, run: Run) -> int:
+    """Batches of a step."""
+    return cfg.trainer.accumulate_grad_batches * getattr(run.module, "accumulate", 1)
+
+
+def _trainer(
+    cfg: DictConfig, run: Run, folder: Path, clock: ProcessorTime, speed: Speed
+) -> L.Trainer:
     run.facts |= facts(run.kind, plain(cfg), run.representation)
     run.facts["averaged"] = run.module.averaged_name
     checkpoint, demo = cfg.callbacks.checkpoint, plain(cfg.callbacks.demo)
     guard = Guard(folder, cfg.callbacks.guard.patience)
     callbacks: list[Callback] = [
-        Position(), clock, Facts(run.facts), guard, Speed(cfg.loader.batch_size),
-        ValidateLast(),
+        Position(), clock, Facts(run.facts), guard, speed, ValidateLast(),
     ]  # fmt: skip
     if demo["every_n_steps"]:
         callbacks.append(run.module.demo(folder / "demos", **demo))
@@ -212,8 +221,7 @@ def _trainer(cfg: DictConfig, run: Run, folder: Path, clock: ProcessorTime) -> L
     settings = plain(cfg.trainer)
     settings["precision"] = resolve_precision(settings["precision"], settings["accelerator"])
     # Lightning counts batches here, and steps everywhere else.
-    together = settings["accumulate_grad_batches"] * getattr(run.module, "accumulate", 1)
-    settings["val_check_interval"] *= together
+    settings["val_check_interval"] *= _batches(cfg, run)
     several = settings["devices"] not in (1, "1") or settings["num_nodes"] > 1
     settings["strategy"] = resolve_strategy(settings["strategy"], run.module, several)
     try:
@@ -243,5 +251,6 @@ def _quiet() -> None:
         ".*The dirpath has changed.*",
         ".*module.s. in eval mode.*",
         ".*isinstance.treespec, LeafSpec.*",
+        ".*`srun` command is available.*",
     ):
         warnings.filterwarnings("ignore", text)

@@ -112,7 +112,7 @@ class Sharded(ModelParallelStrategy):
 
 
 def _own_rows(leaf: Any) -> Tensor | None:
-    return leaf.detach().to_local().cpu() if isinstance(leaf, DTensor) else None
+    return leaf.to_local().detach().cpu() if isinstance(leaf, DTensor) else None
 
 
 def _fill(own: Tensor, given: Tensor | Pieces) -> None:

@@ -6,7 +6,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from lightning.pytorch.plugins.environments import SLURMEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
 from glissando.training.last import Preempted
 from glissando.training.progress import say
