@@ -21,6 +21,7 @@ COMMANDS = {
     "check": Command("check", "glissando.cli.survey:survey", "look over a folder or shards"),
     "prepare": Command("prepare", "glissando.cli.prepare:prepare", "write a dataset's shards"),
     "encode": Command("encode", "glissando.cli.encode:encode", "cache a dataset's latents"),
+    "plan": Command("plan", "glissando.study.plan:plan", "memory and time of a training run"),
     "train": Command("train", "glissando.training.fit:train", "train any model (= train.py)"),
     "represent": Command(
         "represent", "glissando.study.represent:represent", "compare representations' round trips"

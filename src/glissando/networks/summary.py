@@ -91,6 +91,36 @@ def flops(network: nn.Module, shape: tuple[int, int, int], sizes: Sizes, tokens:
     return _counted(network, "forward", z, noise, condition)
 
 
+def kept_bytes(
+    network: nn.Module, shape: tuple[int, int, int], sizes: Sizes, tokens: int = 32
+) -> int:
+    """Bytes that one clip's forward pass keeps for the backward pass, in float32, weights aside.
+
+    On the meta device, as autograd asks for them: what two operations keep counts once, and what
+    checkpointing computes again does not count. Arguments as for ``network_summary``.
+    """
+    condition = Condition({name: _entry(size, shape[2], tokens) for name, size in sizes.items()})
+    call = _Call(network, "forward")
+    weights = {name: torch.empty_like(p, device=META) for name, p in call.named_parameters()}
+    buffers = {name: torch.empty_like(b, device=META) for name, b in call.named_buffers()}
+    for weight in weights.values():
+        weight.requires_grad_(weight.is_floating_point())
+    known = {weight.untyped_storage()._cdata for weight in [*weights.values(), *buffers.values()]}
+    kept: dict[int, tuple[Tensor, int]] = {}  # holds what it has seen, so that no place is reused
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in known:
+            kept[storage._cdata] = (tensor, storage.nbytes())
+        return tensor
+
+    z, noise = torch.empty(1, *shape, device=META), torch.empty(1, device=META)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        out = functional_call(call, {**weights, **buffers}, (z, noise, condition))
+    del out
+    return sum(size for _, size in kept.values())
+
+
 class _Call(nn.Module):
     """A method of a network as a module's forward, which is what ``functional_call`` takes."""
 

@@ -40,14 +40,18 @@ class Door(nn.ModuleDict):
 def shard(door: Door, mesh: Any) -> None:
     """Shards ``door`` over ``mesh``: each block of its networks alone, then what is left.
 
-    A block is a module that is called as one, an element of a ``ModuleList`` named ``blocks``.
-    Weights are whole one block at a time, so this sets how much memory that takes.
+    A block is an element of a ``ModuleList`` named ``blocks``. Weights are whole one block at a
+    time, so this sets how much memory that takes.
     """
-    for module in list(door.modules()):
-        blocks = getattr(module, "blocks", None)
-        for block in blocks if isinstance(blocks, nn.ModuleList) else ():
-            fully_shard(block, mesh=mesh)
+    for block in blocks_of(door):
+        fully_shard(block, mesh=mesh)
     fully_shard(door, mesh=mesh, reshard_after_forward=True)
+
+
+def blocks_of(module: nn.Module) -> list[nn.Module]:
+    """The modules within that are called as one block each."""
+    lists = [getattr(inner, "blocks", None) for inner in module.modules()]
+    return [block for each in lists if isinstance(each, nn.ModuleList) for block in each]
 
 
 class Sharded(ModelParallelStrategy):
