@@ -49,22 +49,23 @@ def test_every_representation_and_what_runs_have_trained(
     said = command("represent", *data, runs, "clips=2", "listen=1", "out=out")
     assert said.status == 0, said.err
     rows = table(Path("out"))
-    assert list(rows) == [*SHIPPED, "vae", "vocoder"]
+    coded, sung = "latent_audio: vae", "spectrogram: vocoder"
+    assert list(rows) == [*SHIPPED, coded, sung]
     for name in EXACT:
         assert float(rows[name]["si_sdr"]) > 60
         assert float(rows[name]["mel"]) < 1e-2
-    assert 0 < float(rows["spectrogram"]["mel"]) < float(rows["vocoder"]["mel"])  # of four steps
+    assert 0 < float(rows["spectrogram"]["mel"]) < float(rows[sung]["mel"])  # of four steps
     # The shipped autoencoder is of another rate: a row without figures that says what to do.
     assert rows["latent_audio"]["fault"].startswith("the data has sample_rate 8000")
     assert not rows["latent_audio"]["si_sdr"]
-    for name in ("vae", "vocoder"):
+    for name in (coded, sung):
         assert float(rows[name]["core_seconds"]) > 0
     assert float(rows["mel"]["core_seconds"]) == 0
-    assert float(rows["vae"]["values"]) == 8 * RATE / 64
-    assert float(rows["vocoder"]["values"]) == 24 * RATE / 64
+    assert float(rows[coded]["values"]) == 8 * RATE / 64
+    assert float(rows[sung]["values"]) == 24 * RATE / 64
     text = Path("out/table.md").read_text()
     assert text in said.out
-    assert f"- vocoder: `representation.vocoder={vocoder}`" in text
+    assert f"- {sung}: `representation.vocoder={vocoder}`" in text
     assert "Not measured:\n\n- latent_audio" in text
     heard = sorted(path.stem for path in Path("out/listen").glob("*.wav"))
     measured = [name for name in rows if not rows[name]["fault"]]
@@ -130,8 +131,8 @@ def test_a_sweep_trains_for_equal_times_and_leaves_the_table(tmp_path: Path, son
     for number in (1, 3):
         assert f"run {number} failed, the others go on: loader.batch_size must be" in said.stderr
     rows = table(tmp_path / "sweep")
-    assert list(rows) == [*SHIPPED, "vae_oobleck", "vocoder"]
-    for number, name in ((0, "vae_oobleck"), (2, "vocoder")):
+    assert list(rows) == [*SHIPPED, "latent_audio: vae_oobleck", "spectrogram: vocoder"]
+    for number, name in ((0, "latent_audio: vae_oobleck"), (2, "spectrogram: vocoder")):
         took = float(rows[name]["core_seconds"])
         assert took >= 3
         assert took == read(locate(tmp_path / f"sweep/{number}")).facts["core_seconds"]
