@@ -138,3 +138,14 @@ def test_a_sweep_trains_for_equal_times_and_leaves_the_table(tmp_path: Path, son
         assert took == read(locate(tmp_path / f"sweep/{number}")).facts["core_seconds"]
         assert rows[name]["si_sdr"]
     assert json.loads((tmp_path / "sweep/listen/000-0-original.json").read_text())["prompt"]
+
+
+def test_what_a_row_is_called() -> None:
+    from glissando.study.candidates import of_run
+
+    candidate = of_run("vae")
+    assert (candidate.name, candidate.flags) == (
+        "latent_audio: vae", "representation.autoencoder=vae",
+    )  # fmt: skip
+    assert candidate.slug == "autoencoder-vae"
+    assert of_run("vae_hifi").name == "latent_audio: vae_hifi"  # whatever its run was called

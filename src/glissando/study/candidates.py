@@ -93,4 +93,5 @@ def of_run(given: str) -> Candidate:
         )
     form = settings["_target_"].rpartition(".")[2]  # latent_audio, latent_mel, spectrogram
     flag = f"representation.{stored.kind}={given}"
-    return Candidate(f"{form}: {config['name']}", flag, {**settings, stored.kind: given})
+    name = given if stored.path.parent == pretrained_dir() else config["name"]
+    return Candidate(f"{form}: {name}", flag, {**settings, stored.kind: given})
