@@ -13,7 +13,7 @@ import soundfile
 
 from glissando.checkpoints.files import locate, read
 from glissando.cli.conf import config_dir
-from tiny import RATE, SHORT, VAE, Command, Train, refused, stored
+from tiny import MEL, RATE, SHORT, VAE, Command, Train, refused, stored
 
 VOCODER = [
     "model=vocoder", "representation.n_fft=256", "representation.hop=64", "representation.bands=24",
@@ -36,6 +36,13 @@ def vocoder(train: Train, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def mel_vae(train: Train, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("mel_vae")
+    train(folder, *MEL, "trainer.max_steps=2")
+    return folder
+
+
 @pytest.fixture
 def data(songs: Path) -> list[str]:
     return ["data=folder", f"data.root={songs}", f"data.sample_rate={RATE}", "prepare.workers=1",
@@ -43,14 +50,14 @@ def data(songs: Path) -> list[str]:
 
 
 def test_every_representation_and_what_runs_have_trained(
-    command: Command, data: list[str], vae: Path, vocoder: Path
+    command: Command, data: list[str], vae: Path, mel_vae: Path, vocoder: Path
 ) -> None:
-    runs = f'runs=["{vae}","{vocoder}"]'
+    runs = f'runs=["{vae}","{mel_vae}","{vocoder}"]'
     said = command("represent", *data, runs, "clips=2", "listen=1", "out=out")
     assert said.status == 0, said.err
     rows = table(Path("out"))
-    coded, sung = "latent_audio: vae", "spectrogram: vocoder"
-    assert list(rows) == [*SHIPPED, coded, sung]
+    learned = coded, drawn, sung = "latent_audio: vae", "latent_mel: vae", "spectrogram: vocoder"
+    assert list(rows) == [*SHIPPED, *learned]
     for name in EXACT:
         assert float(rows[name]["si_sdr"]) > 60
         assert float(rows[name]["mel"]) < 1e-2
@@ -58,10 +65,11 @@ def test_every_representation_and_what_runs_have_trained(
     # The shipped autoencoder is of another rate: a row without figures that says what to do.
     assert rows["latent_audio"]["fault"].startswith("the data has sample_rate 8000")
     assert not rows["latent_audio"]["si_sdr"]
-    for name in (coded, sung):
+    for name in learned:
         assert float(rows[name]["core_seconds"]) > 0
     assert float(rows["mel"]["core_seconds"]) == 0
     assert float(rows[coded]["values"]) == 8 * RATE / 64
+    assert float(rows[drawn]["values"]) == 8 * 10 * RATE / 128
     assert float(rows[sung]["values"]) == 24 * RATE / 64
     text = Path("out/table.md").read_text()
     assert text in said.out
