@@ -13,7 +13,7 @@ import soundfile
 
 from glissando.checkpoints.files import locate, read
 from glissando.cli.conf import config_dir
-from tiny import RATE, SHORT, VAE, Command, Train, refused, stored
+from tiny import MEL, RATE, SHORT, VAE, Command, Train, refused, stored
 
 VOCODER = [
     "model=vocoder", "representation.n_fft=256", "representation.hop=64", "representation.bands=24",
@@ -36,6 +36,13 @@ def vocoder(train: Train, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def mel_vae(train: Train, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("mel_vae")
+    train(folder, *MEL, "trainer.max_steps=2")
+    return folder
+
+
 @pytest.fixture
 def data(songs: Path) -> list[str]:
     return ["data=folder", f"data.root={songs}", f"data.sample_rate={RATE}", "prepare.workers=1",
@@ -43,28 +50,30 @@ def data(songs: Path) -> list[str]:
 
 
 def test_every_representation_and_what_runs_have_trained(
-    command: Command, data: list[str], vae: Path, vocoder: Path
+    command: Command, data: list[str], vae: Path, mel_vae: Path, vocoder: Path
 ) -> None:
-    runs = f'runs=["{vae}","{vocoder}"]'
+    runs = f'runs=["{vae}","{mel_vae}","{vocoder}"]'
     said = command("represent", *data, runs, "clips=2", "listen=1", "out=out")
     assert said.status == 0, said.err
     rows = table(Path("out"))
-    assert list(rows) == [*SHIPPED, "vae", "vocoder"]
+    learned = coded, drawn, sung = "latent_audio: vae", "latent_mel: vae", "spectrogram: vocoder"
+    assert list(rows) == [*SHIPPED, *learned]
     for name in EXACT:
         assert float(rows[name]["si_sdr"]) > 60
         assert float(rows[name]["mel"]) < 1e-2
-    assert 0 < float(rows["spectrogram"]["mel"]) < float(rows["vocoder"]["mel"])  # of four steps
+    assert 0 < float(rows["spectrogram"]["mel"]) < float(rows[sung]["mel"])  # of four steps
     # The shipped autoencoder is of another rate: a row without figures that says what to do.
     assert rows["latent_audio"]["fault"].startswith("the data has sample_rate 8000")
     assert not rows["latent_audio"]["si_sdr"]
-    for name in ("vae", "vocoder"):
+    for name in learned:
         assert float(rows[name]["core_seconds"]) > 0
     assert float(rows["mel"]["core_seconds"]) == 0
-    assert float(rows["vae"]["values"]) == 8 * RATE / 64
-    assert float(rows["vocoder"]["values"]) == 24 * RATE / 64
+    assert float(rows[coded]["values"]) == 8 * RATE / 64
+    assert float(rows[drawn]["values"]) == 8 * 10 * RATE / 128
+    assert float(rows[sung]["values"]) == 24 * RATE / 64
     text = Path("out/table.md").read_text()
     assert text in said.out
-    assert f"- vocoder: `representation.vocoder={vocoder}`" in text
+    assert f"- {sung}: `representation.vocoder={vocoder}`" in text
     assert "Not measured:\n\n- latent_audio" in text
     heard = sorted(path.stem for path in Path("out/listen").glob("*.wav"))
     measured = [name for name in rows if not rows[name]["fault"]]
@@ -130,10 +139,21 @@ def test_a_sweep_trains_for_equal_times_and_leaves_the_table(tmp_path: Path, son
     for number in (1, 3):
         assert f"run {number} failed, the others go on: loader.batch_size must be" in said.stderr
     rows = table(tmp_path / "sweep")
-    assert list(rows) == [*SHIPPED, "vae_oobleck", "vocoder"]
-    for number, name in ((0, "vae_oobleck"), (2, "vocoder")):
+    assert list(rows) == [*SHIPPED, "latent_audio: vae_oobleck", "spectrogram: vocoder"]
+    for number, name in ((0, "latent_audio: vae_oobleck"), (2, "spectrogram: vocoder")):
         took = float(rows[name]["core_seconds"])
         assert took >= 3
         assert took == read(locate(tmp_path / f"sweep/{number}")).facts["core_seconds"]
         assert rows[name]["si_sdr"]
     assert json.loads((tmp_path / "sweep/listen/000-0-original.json").read_text())["prompt"]
+
+
+def test_what_a_row_is_called() -> None:
+    from glissando.study.candidates import of_run
+
+    candidate = of_run("vae")
+    assert (candidate.name, candidate.flags) == (
+        "latent_audio: vae", "representation.autoencoder=vae",
+    )  # fmt: skip
+    assert candidate.slug == "autoencoder-vae"
+    assert of_run("vae_hifi").name == "latent_audio: vae_hifi"  # whatever its run was called

@@ -91,5 +91,7 @@ def of_run(given: str) -> Candidate:
             f"runs={given} is a checkpoint of kind {stored.kind}: it takes those of autoencoders "
             "and vocoders"
         )
+    form = settings["_target_"].rpartition(".")[2]  # latent_audio, latent_mel, spectrogram
     flag = f"representation.{stored.kind}={given}"
-    return Candidate(config["name"], flag, {**settings, stored.kind: given})
+    name = given if stored.path.parent == pretrained_dir() else config["name"]
+    return Candidate(f"{form}: {name}", flag, {**settings, stored.kind: given})
