@@ -39,7 +39,7 @@ class Autoencoder(Representation):
             network.channels, -(-inner.freqs // network.rows), inner.hop * network.columns,
             sample_rate, inner.audio_channels,
         )  # fmt: skip
-        self.network, self.inner = network, inner
+        self.network, self.inner = network, inner.requires_grad_(False)
 
     def frames(self, length: int) -> int:
         return self.network.size(self.inner.freqs, self.inner.frames(length))[1]
