@@ -140,3 +140,23 @@ def test_another_caption_makes_another_clip(tmp_path):
     prepare(Folder(music, sample_rate=8000), out, progress=False)
     assert b"after" in b"".join(tar.read_bytes() for tar in out.rglob("*.tar"))
     assert b"before" not in b"".join(tar.read_bytes() for tar in out.rglob("*.tar"))
+
+
+def test_a_template_and_a_list_of_sources_are_taken_as_typed(command, tmp_path):
+    """Braces, commas and apostrophes all mean something to Hydra."""
+    (tmp_path / "music").mkdir()
+    tones(tmp_path / "music", "a.wav", "b.wav", "c.wav")
+    folder = ["data=folder", "data.root=music", "data.sample_rate=8000", "prepare.workers=1"]
+    said = command("prepare", *folder, "data.caption={name}, it's {name}", "prepare.shards=out")
+    assert said.status == 0, said.err
+    tar = b"".join(path.read_bytes() for path in sorted((tmp_path / "out").rglob("*.tar")))
+    for name in (b"a", b"b", b"c"):
+        assert b'"caption": "%s, it\'s %s"' % (name, name) in tar
+    shards = ["data=shards", "data.sample_rate=8000", "prepare.workers=1", "data.weights=[1,2]"]
+    for number, root in enumerate(
+        ("out::out/{train,valid}/{000000..000000}.tar", '["out","out/train"]')
+    ):
+        said = command("prepare", *shards, f"data.root={root}", f"prepare.shards=all{number}")
+        assert said.status == 0, said.err
+    said = command("check", "data=shards", "data.root=all0", "workers=1")
+    assert said.status == 1  # what refers to tars has none of its own

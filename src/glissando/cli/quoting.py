@@ -20,7 +20,15 @@ import re
 from collections.abc import Collection, Sequence
 
 TEXT = frozenset(
-    {"prompt", "negative_prompt", "ditto.curve", "ditto.notes", "ditto.keep", "ditto.form"}
+    {
+        "data.caption",
+        "prompt",
+        "negative_prompt",
+        "ditto.curve",
+        "ditto.notes",
+        "ditto.keep",
+        "ditto.form",
+    }
 )
 """Keys whose value is prose."""
 
@@ -39,6 +47,7 @@ PATHS = frozenset(
         "extend",
         "cascade",
         "control",
+        "data.cache",
         "data.root",
         "data.soundfont",
         "prepare.shards",

@@ -34,9 +34,6 @@ class Lost(UserError):
 class Gone(Lost, FileNotFoundError):
     """A file that a server does not have."""
 
-    def __init__(self, url: str) -> None:
-        super().__init__(f"{url}: no such file; see data.root=")
-
 
 @dataclass(frozen=True)
 class Access:
@@ -80,9 +77,7 @@ class RemoteFile:
     def _facts(self) -> dict[str, Any]:
         facts = self.asked(lambda fs, path, timeout: _call(fs, "info", timeout, path))
         if facts.get("size") is None:
-            raise UserError(
-                f"{self.url}: the server does not say how long it is: data.cache=folder"
-            )
+            raise UserError(f"{self.url}: the server does not say how long it is; see data.root=")
         return facts
 
     def read(self, offset: int, size: int) -> bytearray:
@@ -136,7 +131,7 @@ class RemoteFile:
                 reason = _reason(error)
                 if not _may_pass(error):
                     if isinstance(error, FileNotFoundError):
-                        raise Gone(self.url) from error
+                        raise Gone(f"{self.url}: no such file; see data.root=") from error
                     raise Lost(f"{self.url}: {reason}; see data.root=") from error
         took = monotonic() - began
         raise Lost(

@@ -93,7 +93,8 @@ class AudioReader:
         dtype: Literal["float32", "int16"] = "float32",
     ) -> np.ndarray:
         offset, size = sample["members"][audio_name(sample)]
-        if size <= AT_ONCE:
+        total = converted(sample["frames"], sample["rate"], self.sample_rate)
+        if size <= AT_ONCE or 2 * length >= total:
             file = io.BytesIO(shard.read(offset, size))
         else:
             file = window(shard, offset, size)
