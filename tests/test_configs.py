@@ -46,6 +46,7 @@ from glissando.representations.autoencoder import Autoencoder
 from glissando.samplers.base import Sampler
 from glissando.samplers.noise import ClipNoise
 from glissando.training.precision import resolve
+from glissando.training.strategy import resolve as resolve_strategy
 from tiny import DIT, VAE, Train, numbers
 
 CONF = config_dir()
@@ -585,12 +586,28 @@ def test_a_schedule_stays_between_zero_and_one(option: str) -> None:
 def test_a_trainer_starts_where_its_machine_is(option: str) -> None:
     settings = mapping(composed("train", f"trainer={option}").trainer)
     settings["precision"] = resolve(settings["precision"], settings["accelerator"])
+    module: Any = torch.nn.Module()
+    settings["strategy"] = resolve_strategy(settings["strategy"], module, several=True)
+    settings["devices"] = 1
     there = settings["accelerator"] != "gpu" or torch.cuda.is_available()
     with (
         nullcontext() if there else pytest.raises(InstantiationException, match="No supported gpu")
     ):
         trainer = instantiate(settings, logger=False, enable_checkpointing=False)
         assert trainer.max_steps == settings["max_steps"]
+
+
+def _with_hydra(*overrides: str) -> DictConfig:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("train", list(overrides), return_hydra_config=True)
+
+
+@each("launcher")
+def test_a_launcher_launches(option: str) -> None:
+    """It takes what is set; tests/slurm and tests/cli/test_sweep.py run them."""
+    cfg = _with_hydra(f"launcher={option}", "trainer.devices=2").hydra.launcher
+    launcher = get_object(cfg._target_)
+    inspect.signature(launcher).bind(**dict.fromkeys(set(cfg) - {"_target_"}))
 
 
 @each("logger")

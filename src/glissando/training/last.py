@@ -38,7 +38,8 @@ class Last(Checkpoint):
     Ctrl-C lets the step in hand end, so that what is saved lies between two steps and resuming it
     continues exactly; a second one stops at once and saves nothing. SIGUSR1 and SIGUSR2 do as much
     and raise ``Preempted``; it is enough that one of the processes gets them. Where a validation
-    follows the step, the file is written again after it: latent statistics are measured there.
+    follows the step, the file is written after it: latent statistics are measured there, and a run
+    that is killed in the middle makes it again (Lightning does not validate first when it resumes).
     Other than ``ModelCheckpoint`` it never saves within an accumulation of gradients.
 
     What it replaces stays beside it as ``previous.ckpt``, for the day on which the disk damages the
@@ -49,6 +50,7 @@ class Last(Checkpoint):
         self.path, self.every, self.good = path, every, good
         self._began = -1  # global step in front of the present batch
         self._saved = -1
+        self._due = False  # after the validation that follows the step
         self._asked = 0  # the signal
         self._handlers: dict[int, Any] = {}
 
@@ -80,10 +82,12 @@ class Last(Checkpoint):
         if trainer.world_size > 1:  # saving is done together: by all ranks after the same step
             self._asked = _largest(trainer, self._asked)
         if self._asked or (self.every and step % self.every == 0):
-            self._save(trainer)
+            self._due = _validates(trainer)
+            if not self._due:
+                self._save(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self._saved == trainer.global_step and not trainer.sanity_checking:
+        if self._due:
             self._save(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -109,13 +113,19 @@ class Last(Checkpoint):
             return
         if trainer.is_global_zero and self._saved != trainer.global_step:
             keep_previous(self.path)
-        self._saved = trainer.global_step
+        self._saved, self._due = trainer.global_step, False
         trainer.save_checkpoint(self.path)
 
     def _restore_handlers(self) -> None:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers = {}
+
+
+def _validates(trainer: L.Trainer) -> bool:
+    """Does a validation follow the batch in hand?"""
+    batches = trainer.fit_loop.epoch_loop.total_batch_idx + 1
+    return trainer.enable_validation and batches % trainer.val_check_batch == 0
 
 
 def _largest(trainer: L.Trainer, number: int) -> int:
