@@ -8,6 +8,7 @@ from tones import RATE, Tones, ramp
 from glissando.datasets.latents import encode_dataset
 from glissando.datasets.prepare import prepare
 from glissando.datasets.shards import read_dataset, shard_paths
+from glissando.datasets.stores import LocalFile
 from glissando.datasets.stream import open_stream
 from glissando.errors import UserError
 
@@ -149,3 +150,27 @@ def test_cached_latents_are_the_same(root, tmp_path):
             assert b.latent is not None
             assert torch.equal(a.latent, b.latent)
             assert a.attributes == b.attributes
+
+
+def test_the_disk_is_told_what_will_be_read_and_nothing_else(root, tmp_path, monkeypatch):
+    encode_dataset(root, tmp_path / "z", encode, "mean", HOP, progress=False)
+    done = []
+    read, expect = LocalFile.read, LocalFile.expect
+    monkeypatch.setattr(
+        LocalFile, "read", lambda s, *at: done.append(("read", s.path, *at)) or read(s, *at)
+    )
+    monkeypatch.setattr(
+        LocalFile, "expect", lambda s, *at: done.append(("told", s.path, *at)) or expect(s, *at)
+    )
+    stream = open_stream(tmp_path / "z", "train", None, 1)
+    stream.seek(2, position=1)
+    assert len(list(stream)) == 10
+    told = [place for what, *place in done if what == "told"]
+    assert len(told) == 10 * 2  # npy and json
+    assert sorted(map(str, told)) == sorted(str(place) for what, *place in done if what == "read")
+    for place in told:
+        assert done.index(("told", *place)) < done.index(("read", *place))
+    done.clear()
+    list(open_stream(tmp_path / "z", "train", None, 1, cache=True))
+    list(open_stream(root, "train", 0.2, 1))  # where in the file a crop lies is not known
+    assert not [what for what, *_ in done if what == "told"]

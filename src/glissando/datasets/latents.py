@@ -161,7 +161,7 @@ def _encode_shard(
         for sample in group:
             bar.advance()
             try:
-                waves.append(reader.whole(shard, sample))
+                waves.append(reader.all_of(shard, sample))
                 kept.append((sample, attributes_of(shard, sample)))
             except (Refused, ValueError, OSError, RuntimeError) as error:
                 writer.refuse(sample["key"], f"unreadable: {error}")

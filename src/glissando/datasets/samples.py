@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import soundfile
@@ -57,6 +57,8 @@ class AudioReader:
 
     sample_rate: int
     channels: int
+    whole: ClassVar[bool] = False
+    """Whether all of a sample is read, whatever the crop."""
     cache: dict[tuple[Any, str], tuple[np.ndarray, dict]] | None = field(default=None, repr=False)
 
     @property
@@ -79,7 +81,7 @@ class AudioReader:
             wave = whole[:, start : start + length].astype(np.float32) / 32768
         return Piece(sample["key"], wave, placed(attributes, start / self.sample_rate))
 
-    def whole(self, shard: Shard, sample: Mapping[str, Any]) -> np.ndarray:
+    def all_of(self, shard: Shard, sample: Mapping[str, Any]) -> np.ndarray:
         """All of a sample's audio."""
         total = converted(sample["frames"], sample["rate"], self.sample_rate)
         return self._decode(shard, sample, 0, total)
@@ -119,6 +121,7 @@ class LatentReader:
     """
 
     frame_rate: float
+    whole: ClassVar[bool] = True
     cache: dict[tuple[Any, str], tuple[np.ndarray, dict]] | None = field(default=None, repr=False)
 
     def read(self, shard: Shard, sample: Mapping[str, Any], crop: Crop) -> Piece:

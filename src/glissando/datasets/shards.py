@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from glissando.datasets.remote import Access, Lost
-from glissando.datasets.stores import Store, store
+from glissando.datasets.stores import LocalFile, Store, store
 from glissando.errors import UserError
 
 FORMAT = 1
@@ -146,6 +146,12 @@ class Shard:
         if not 0 <= offset <= offset + size <= self.index["bytes"]:
             raise ValueError(f"bytes {offset} to {offset + size} are not within {self.tar}")
         return self._file.read(offset, size)
+
+    def expect(self, sample: Mapping[str, Any]) -> None:
+        """Have the disk begin to read a sample that is wanted whole soon; others are waited for."""
+        if isinstance(self._file, LocalFile):
+            for offset, size in sample["members"].values():
+                self._file.expect(offset, size)
 
     def member(self, sample: Mapping[str, Any], name: str) -> bytearray:
         """The whole of one member of a sample of this shard."""

@@ -106,6 +106,11 @@ class LocalFile:
         got = os.preadv(self._file, [content], offset)
         return content if got == size else content[:got]
 
+    def expect(self, offset: int, size: int) -> None:
+        """Have the disk begin to read what will be asked for soon."""
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self._file, offset, size, os.POSIX_FADV_WILLNEED)
+
     def __del__(self) -> None:
         if "_file" in self.__dict__:
             os.close(self.__dict__.pop("_file"))

@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 
 #: So many unreadable samples one after another are the fault of the disk, not of the samples.
 HOPELESS = 100
+#: Steps that the disk is told of before they are read.
+AHEAD = 8
 #: Seconds after which a shard that could not be read is asked for again.
 AGAIN = 300.0
 
@@ -139,7 +142,11 @@ class ClipStream(IterableDataset):
         this number of ranks began. Nothing is read for what is passed over.
         """
         order = self._order(epoch)
-        for step in self._steps(order, position)[begin + first :: apart]:
+        steps = self._steps(order, position)[begin + first :: apart]
+        for number, step in enumerate(steps):
+            told = number + AHEAD if number else 0
+            for soon in steps[told : number + AHEAD + 1]:
+                self._expect(soon)
             yield collate(self._pieces(step, order, epoch), self.length)
 
     def _order(self, epoch: int) -> np.ndarray:
@@ -150,6 +157,13 @@ class ClipStream(IterableDataset):
     def _steps(self, order: np.ndarray, position: int) -> list[np.ndarray]:
         deal = training_steps if self.train else evaluation_steps
         return deal(order, position, self.batch_size, self.rank, self.world)
+
+    def _expect(self, step: np.ndarray) -> None:
+        """The disk reads ahead of us: in a shuffled order the system cannot know what comes."""
+        if self.reader.whole and self.reader.cache is None:
+            for which, row in map(self._place_of, step.tolist()):
+                with suppress(UserError, OSError):  # reading it will tell
+                    self.shards[which].expect(self.shards[which].samples[row])
 
     def _pieces(self, step: np.ndarray, order: np.ndarray, epoch: int) -> list[Piece]:
         pieces = [self._piece(int(visit), epoch) for visit in step]
