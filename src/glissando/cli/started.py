@@ -33,7 +33,7 @@ def agree() -> None:
 
 def _from_store(own: str) -> str:
     """What the first of torchrun's processes said; its agent keeps the store over restarts."""
-    from torch.distributed import TCPStore
+    from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
     agents = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     server = not agents and os.environ["RANK"] == "0"

@@ -33,17 +33,15 @@ class Sweep(Callback):
         _under_way = Path(config.hydra.sweep.dir)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
-        from hydra.core.utils import JobStatus
         from hydra.types import RunMode
 
         if config.hydra.mode != RunMode.MULTIRUN:
             return
         found = job_return._return_value  # `return_value` would raise it
-        failed = job_return.status is JobStatus.FAILED
         outcome = {
             "overrides": list(job_return.overrides or ()),
             "metric": found if isinstance(found, (int, float)) else None,
-            "error": explain(found) if failed else None,
+            "error": explain(found) if isinstance(found, BaseException) else None,
         }
         folder = Path(config.hydra.runtime.output_dir)
         write_whole(folder / RESULT, json.dumps(outcome, ensure_ascii=False).encode())

@@ -124,8 +124,8 @@ class Last(Checkpoint):
 
 def _validates(trainer: L.Trainer) -> bool:
     """Does a validation follow the batch in hand?"""
-    batches = trainer.fit_loop.epoch_loop.total_batch_idx + 1
-    return trainer.enable_validation and batches % trainer.val_check_batch == 0
+    batches, every = trainer.fit_loop.epoch_loop.total_batch_idx + 1, trainer.val_check_batch
+    return trainer.enable_validation and every is not None and batches % every == 0
 
 
 def _largest(trainer: L.Trainer, number: int) -> int:
