@@ -356,6 +356,7 @@ def test_s3(tones, tmp_path, monkeypatch):
         server.stop()
 
 
+@pytest.mark.slow
 def test_training_from_a_server_is_training_from_the_disk(train, tmp_path, songs):
     from glissando.datasets.folder import Folder
     from tiny import RATE, VAE, numbers

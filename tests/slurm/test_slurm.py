@@ -18,8 +18,6 @@ from tiny import RATE, SHORT, VAE, Train, numbers
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 120
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture
 def base(songs: Path, tmp_path: Path) -> list[str]:
@@ -45,7 +43,7 @@ def wait_for_steps(run: Path, steps: int) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("number", ["USR1", "USR2"])
+@pytest.mark.parametrize("number", ["USR1", pytest.param("USR2", marks=pytest.mark.slow)])
 def test_a_preempted_job_is_requeued_and_goes_on_exactly(
     slurm: Slurm, train: Train, base: list[str], tmp_path: Path, number: str
 ) -> None:
@@ -83,6 +81,7 @@ def same_as_unbroken(train: Train, run: Path, tmp_path: Path) -> None:
         torch.testing.assert_close(one[key], two[key], atol=0, rtol=0)
 
 
+@pytest.mark.slow
 def test_a_sweep_is_an_array_of_jobs_that_survive_preemption(
     slurm: Slurm, train: Train, base: list[str], tmp_path: Path
 ) -> None:
@@ -114,6 +113,7 @@ def test_a_sweep_is_an_array_of_jobs_that_survive_preemption(
     same_as_unbroken(train, run, tmp_path)
 
 
+@pytest.mark.slow
 def test_outside_of_slurm_the_signal_saves_and_ends(
     songs: Path, base: list[str], tmp_path: Path
 ) -> None:

@@ -23,7 +23,10 @@ def make(request, tiny_models):
     """A function that instantiates the yaml; a hub name is replaced by a tiny local folder."""
     config = OmegaConf.load(CONF / f"{request.param}.yaml")
     if "name" in config:
-        config.name = str(tiny_models[request.param])
+        kind = config.get("defaults", [request.param])[0]  # of a size of its own, the family
+        config = OmegaConf.merge(OmegaConf.load(CONF / f"{kind}.yaml"), config)
+        config.pop("defaults", None)
+        config.name = str(tiny_models[kind])
     return lambda **options: instantiate(config, **options)
 
 
