@@ -183,6 +183,24 @@ def test_killed_and_resumed_equals_the_whole(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("trainer", ["ddp", "fsdp"])
+def test_flags_together(
+    processes: Processes, sharded: tuple[Path, Path, list[str]], trainer: str
+) -> None:
+    """bf16, accumulation, clipping and checkpointing at once, in two processes."""
+    *_, dit = sharded
+    folder = processes(
+        f"{trainer} flags", *dit, f"trainer={trainer}", "trainer.precision=bf16-mixed",
+        "trainer.accumulate_grad_batches=2", "trainer.gradient_clip_val=0.5",
+        "model.checkpointing=true", "trainer.max_steps=4",
+    )  # fmt: skip
+    assert [row["step"] for row in numbers(folder)] == ["1", "2", "3", "4"]
+    assert all(np.isfinite(float(row["train/loss"])) for row in numbers(folder))
+    # Two processes of two clips, twice a step.
+    assert read_training(folder / "checkpoints" / "last.ckpt")["consumed"] == 8
+
+
+@pytest.mark.slow
 def test_killed_ten_times_in_a_row(processes: Processes) -> None:
     """One process, with an adversary: both sides' weights and optimizers."""
     run = [*GAN, "trainer.max_steps=60", "schedule.steps=60", "trainer.val_check_interval=7"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from glissando.build import trained
+from glissando.errors import UserError
 from glissando.networks.summary import codec_summary
 from tiny import DIT, VAE, Train, rows, stored
 
@@ -49,3 +51,20 @@ def _forward(folder: Path) -> int:
     """Operations of a crop of 0.25 s at 8 kHz, counted anew."""
     network = trained(str(folder)).network
     return codec_summary(network, 1, 2000, 2000).forward
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile wants a C++ compiler")
+def test_compiled_blocks_learn_the_same(train: Train, tmp_path: Path, vae: Path) -> None:
+    run = [*DIT, f"representation.autoencoder={vae}", "trainer.max_steps=4", "model.depth=2"]
+    train(tmp_path / "eager", *run)
+    train(tmp_path / "compiled", *run, "compile=true")
+    for one, two in zip(rows(tmp_path / "eager"), rows(tmp_path / "compiled"), strict=True):
+        assert float(one["train/loss"]) == pytest.approx(float(two["train/loss"]), rel=1e-4)
+    first, second = stored(tmp_path / "eager"), stored(tmp_path / "compiled")
+    assert first["state_dict"].keys() == second["state_dict"].keys()
+
+
+def test_what_has_no_blocks_is_not_compiled(train: Train, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="compile=true compiles the blocks of a DiT"):
+        train(tmp_path, *VAE, "compile=true", "trainer.max_steps=1")

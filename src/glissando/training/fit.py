@@ -40,6 +40,7 @@ from glissando.training.precision import resolve as resolve_precision
 from glissando.training.processor_time import ProcessorTime
 from glissando.training.progress import ProgressBar, say
 from glissando.training.safe_io import SafeCheckpointIO
+from glissando.training.sharding import blocks_of
 from glissando.training.strategy import resolve as resolve_strategy
 
 
@@ -60,6 +61,8 @@ def train(cfg: DictConfig) -> float | None:
     speed = Speed(cfg.loader.batch_size, _batches(cfg, run), cfg.callbacks.peak_tflops)
     trainer = _trainer(cfg, run, folder, clock, speed)
     begun = _begun(cfg, run, ckpt)
+    if cfg.compile:
+        _compile(run)
     for note in run.notes:
         say(note)
     if trainer.is_global_zero:
@@ -131,6 +134,15 @@ def _begun(cfg: DictConfig, run: Run, ckpt: Path | None) -> int:
         _load(run.module, stored.weights, f"init={cfg.init} does not fit model={cfg.name}")
         say(f"weights from {stored.path}")
     return 0
+
+
+def _compile(run: Run) -> None:
+    """Each block alone: they are alike, so one serves all; names in checkpoints stay."""
+    blocks = blocks_of(run.module)
+    if not blocks:
+        raise UserError("compile=true compiles the blocks of a DiT, and this model has none")
+    for block in blocks:
+        block.compile()
 
 
 def _tell_small(run: Run, trainer: L.Trainer) -> None:

@@ -85,6 +85,7 @@ class Sharded(ModelParallelStrategy):
         write_part(partial, self.global_rank, *split(checkpoint, _own_rows))
         self.barrier()
         if self.global_rank == 0:
+            sync_folder(partial)
             remove(path)
             partial.replace(path)
             sync_folder(path.parent)
