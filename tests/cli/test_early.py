@@ -60,11 +60,12 @@ MORE = [
     ("vae", "trainer.devices=0", "trainer: `Trainer(devices=0)` value is not a valid input"),
     ("dit", "trainer.val_check_interval=0.5", "trainer.val_check_interval must be a whole number"),
     ("dit", "trainer.accumulate_grad_batches=0", "trainer.accumulate_grad_batches must be a whole"),
-    ("vae", "trainer.gradient_clip_val=1", "an autoencoder's module optimizes by itself: set"),
+    ("vae", "trainer.gradient_clip_val=1", "a module with an adversary optimizes by itself: set"),
     ("vae", "vae.accumulate=0", "vae.accumulate must be a whole number from 1 on, not 0"),
     ("vae", "callbacks.checkpoint.save_top_k=-2", "callbacks.checkpoint.save_top_k must be"),
     ("dit", "callbacks.demo.seconds=0", "callbacks.demo.seconds must be above 0 and finite, not 0"),
     ("vae", "core_seconds=0", "core_seconds must be above 0 and finite, not 0"),
+    ("vae", "trainer.precision=16-mixed", "trainer.precision=16-mixed scales gradients, and vae"),
     ("vae", "matmul_precision=lowest", "matmul_precision=lowest is none of"),
 ]  # fmt: skip
 

@@ -104,6 +104,21 @@ class DiffusionModule(L.LightningModule):
         if self.device_mesh is not None:
             shard(self.trained, self.device_mesh["data_parallel"])
 
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """As Lightning, which however refuses fused optimizers under any mixed precision, for the
+        sake of a gradient scaler, which bfloat16 has none of; ``early.look_over`` refuses float16.
+        """
+        weights = [p for group in optimizer.param_groups for p in group["params"]]
+        if gradient_clip_val and gradient_clip_algorithm == "value":
+            nn.utils.clip_grad_value_(weights, gradient_clip_val)
+        elif gradient_clip_val:
+            nn.utils.clip_grad_norm_(weights, gradient_clip_val)
+
     def on_fit_start(self) -> None:
         self.representation.eval()
 

@@ -27,6 +27,19 @@ def look_over(cfg: DictConfig) -> None:
         whole_number(cfg, key, least)
     if cfg.matmul_precision not in PRECISIONS:
         raise UserError(f"matmul_precision={cfg.matmul_precision} is none of {PRECISIONS}")
+    scaled = str(cfg.trainer.precision) in ("16-mixed", "16")
+    if scaled and cfg.trainer.gradient_clip_val and cfg.optimizer.get("fused"):
+        raise UserError(
+            "trainer.precision=16-mixed scales gradients, and a fused optimizer would see them "
+            "clipped before they are scaled back: set optimizer.fused=false, or "
+            "trainer.precision=bf16-mixed"
+        )
+    for key in ("vae", "gan"):
+        if scaled and key in cfg and cfg[key].get("clip"):
+            raise UserError(
+                f"trainer.precision=16-mixed scales gradients, and {key}.clip would cut them as "
+                f"they are then: set {key}.clip=0, or trainer.precision=bf16-mixed"
+            )
     _positive("callbacks.demo.seconds", cfg.callbacks.demo.seconds)
     if cfg.core_seconds is not None:
         _positive("core_seconds", cfg.core_seconds)
