@@ -74,6 +74,8 @@ def adaln(shape: Shape, runs: int, device: str) -> list[Row]:
             name: ours(config(size, *model, f"conditioning=[{name}]"), given)
             for name in ("adaln_zero", "adaln_single", "film")
         }
+        half = f"conditioning.adaln_zero.embedding={size.width // 2}"
+        contenders["adaln_zero, half the embedding"] = ours(config(size, *model, half), given)
         nothing = {"nothing": partial(Nothing, reads=["noise"])}
         contenders["nothing"] = ours(config(size, *model), given, nothing)
         label = f"{size.width} x {size.depth}"

@@ -41,7 +41,8 @@ class Slurm:
         while (state := self.state(job)) not in states:
             assert time.monotonic() < deadline, f"job {job} is {state}"
             assert state not in ("FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL"), state
-            if state == "PENDING":
+            # Not while the first start is still being ended, whose exit would be taken for its own.
+            if state == "PENDING" and self("sinfo", "-h", "-o", "%T") == "idle":
                 subprocess.run(
                     ["scontrol", "update", f"jobid={job}", "StartTime=now"],
                     env=self.environment, capture_output=True, timeout=60,

@@ -43,7 +43,8 @@ def wait_for_steps(run: Path, steps: int) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("number", ["USR1", pytest.param("USR2", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", ["USR1", "USR2"])
 def test_a_preempted_job_is_requeued_and_goes_on_exactly(
     slurm: Slurm, train: Train, base: list[str], tmp_path: Path, number: str
 ) -> None:
