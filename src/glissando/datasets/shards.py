@@ -31,6 +31,7 @@ from typing import Any
 from glissando.datasets.remote import Access, Lost
 from glissando.datasets.stores import LocalFile, Store, store
 from glissando.errors import UserError
+from glissando.files import sync_folder
 
 FORMAT = 1
 DATASET = "dataset.json"
@@ -53,11 +54,7 @@ def whole_file(path: Path) -> Iterator[io.BufferedWriter]:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # the rename itself survives a power cut
-        finally:
-            os.close(folder)
+        sync_folder(path.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
