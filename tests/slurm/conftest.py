@@ -37,12 +37,15 @@ class Slurm:
 
     def wait(self, job: str, *states: str, seconds: float = 300) -> str:
         """Until the job is in one of ``states``; a requeued job need not wait its two minutes."""
-        deadline = time.monotonic() + seconds
+        seen = time.monotonic()  # when it was last seen other than pending
+        deadline = seen + seconds
         while (state := self.state(job)) not in states:
             assert time.monotonic() < deadline, f"job {job} is {state}"
             assert state not in ("FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL"), state
-            # Not while the first start is still being ended, whose exit would be taken for its own.
-            if state == "PENDING" and self("sinfo", "-h", "-o", "%T") == "idle":
+            if state != "PENDING":
+                seen = time.monotonic()
+            # Not at once: slurmd refuses a job's credential of the second in which it revoked one.
+            elif time.monotonic() > seen + 3:
                 subprocess.run(
                     ["scontrol", "update", f"jobid={job}", "StartTime=now"],
                     env=self.environment, capture_output=True, timeout=60,
