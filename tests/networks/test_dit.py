@@ -15,7 +15,7 @@ from glissando.conditioning.adaln import AdaLNZero
 from glissando.conditioning.cross_attention import CrossAttention
 from glissando.conditioning.prefix import PooledPrefix
 from glissando.errors import UserError
-from glissando.networks.attention import SelfAttention, rotary, rotate
+from glissando.networks.attention import Rotary, SelfAttention, rotary, rotate
 from glissando.networks.dit import DiT, patch_for
 from glissando.networks.layers import FeedForward, FourierFeatures
 
@@ -205,6 +205,21 @@ def test_partial_rotary_leaves_the_rest_of_a_head():
     turned = rotate(x, rotary(1, 6, 0, 4, 1e4, CPU))
     assert torch.equal(turned[..., 4:], x[..., 4:])
     assert not torch.equal(turned[..., :4], x[..., :4])
+
+
+def test_the_gradient_of_a_turn_is_the_turn_back():
+    x = torch.randn(2, 2, 6, 10, dtype=torch.float64, requires_grad=True)
+    table = Rotary(*(each.double() for each in rotary(1, 6, 0, 8, 1e4, CPU)))
+    assert torch.autograd.gradcheck(lambda y: rotate(y, table), x)
+    assert torch.autograd.gradgradcheck(lambda y: rotate(y, table), x)
+
+
+def test_a_turn_in_bfloat16_rounds_once():
+    table = rotary(1, 6, 0, 8, 1e4, CPU)
+    x = torch.randn(2, 2, 6, 10).bfloat16()
+    turned = rotate(x, table)
+    assert turned.dtype == torch.bfloat16
+    assert torch.equal(turned, rotate(x.float(), table).bfloat16())
 
 
 def test_prefix_tokens_share_one_position_and_the_latent_follows():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -57,11 +57,35 @@ def _frequencies(count: int, base: float, device: torch.device) -> Tensor:
 
 
 def rotate(x: Tensor, table: Rotary) -> Tensor:
-    """x (B, heads, N, D) with its first R features turned: pairs are (i, i + R / 2)."""
-    half = table.cos.shape[-1]
-    first, second, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
-    turned = [first * table.cos - second * table.sin, second * table.cos + first * table.sin]
-    return torch.cat([*(part.to(x.dtype) for part in turned), rest], dim=-1)
+    """x (B, heads, N, D) with its first R features turned: pairs are (i, i + R / 2).
+
+    Computed in float32 at least, returned in the type of x, dense whatever x is a view of.
+    """
+    return _Turn.apply(x, table.cos, table.sin)
+
+
+class _Turn(torch.autograd.Function):
+    """One operation whose gradient is the turn back, so that nothing of x is kept for it.
+
+    Written out in slices it is half as slow again, most of it in the gradients of the slices.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        ctx.save_for_backward(cos, sin)
+        half = cos.shape[-1]
+        rest = cos.new_ones(len(cos), x.shape[-1] - 2 * half)
+        # Of mixed types each operation would convert anew.
+        y = x.to(torch.promote_types(x.dtype, cos.dtype))
+        turned = y * torch.cat([cos, cos, rest], dim=-1)  # whole rows, then the others of the pairs
+        turned[..., :half].addcmul_(y[..., half : 2 * half], sin, value=-1)
+        turned[..., half : 2 * half].addcmul_(y[..., :half], sin)
+        return turned.to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        cos, sin = ctx.saved_tensors
+        return _Turn.apply(grad, cos, -sin), None, None
 
 
 class SelfAttention(nn.Module):
