@@ -5,6 +5,7 @@ import pytest
 import scipy.fft
 import torch
 
+from glissando.errors import UserError
 from glissando.networks.mdct import MDCT
 
 
@@ -64,5 +65,34 @@ def test_inverse_is_the_transpose() -> None:
     torch.testing.assert_close(forward, backward, atol=1e-5, rtol=1e-5)
 
 
-def test_basis_is_no_weight() -> None:
+def test_in_double_precision_it_is_the_closed_form_to_its_digits() -> None:
+    wave = np.random.default_rng(0).normal(size=5000)
+    mdct = MDCT(512)
+    # What the module itself holds is of single precision.
+    np.testing.assert_allclose(
+        mdct(torch.from_numpy(wave)).numpy(), by_dct4(512, wave), atol=1e-6, rtol=0
+    )
+
+
+def test_gradients_pass_through_both_ways() -> None:
+    mdct = MDCT(4).double()
+    wave = torch.randn(11, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(mdct, wave)
+    coefficients = torch.randn(4, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: mdct.inverse(x, 11), coefficients)
+
+
+def test_bfloat16_is_transformed_in_single_precision() -> None:
+    wave = torch.randn(100).bfloat16()
+    spectrum = MDCT(8)(wave)
+    assert spectrum.dtype == torch.bfloat16
+    torch.testing.assert_close(spectrum, MDCT(8)(wave.float()).bfloat16(), atol=0.05, rtol=0.02)
+
+
+def test_an_odd_hop_is_refused() -> None:
+    with pytest.raises(UserError, match=r"model.hop=7 must be even"):
+        MDCT(7)
+
+
+def test_it_has_no_weights() -> None:
     assert MDCT(8).state_dict() == {}

@@ -107,16 +107,17 @@ class SpectralAutoencoder(AudioAutoencoder):
         return torch.cat([linear + mean, rest], dim=1)
 
     def decode(self, z: Tensor, length: int) -> Tensor:
-        gain, level, phase = self.decoder_head(self.decoder(z).mT).mT.float().chunk(3, dim=1)
+        # Frame by frame in memory, as a linear layer and the transforms have it: strided, this
+        # head's own functions take three times as long.
+        gain, level, phase = self.decoder_head(self.decoder(z).mT).float().chunk(3, dim=-1)
         # exp(level) * sin(phase) spans the dynamic range of partials (as Vocos' head does) and is
         # zero at the start with a gradient.
         added = level.clamp(max=4).exp() * phase.sin()
         with full_precision(z):
-            spectrum = self.band_std * (
-                self.transform.synthesise(z.float().mT).mT * (1 + gain) + added
-            )
-            spectrum = spectrum.unflatten(1, (self.audio_channels, self.hop))
-            return self.mdct.inverse(spectrum, length)
+            linear = self.transform.synthesise(z.float().mT)
+            spectrum = self.band_std[:, 0] * (linear * (1 + gain) + added)
+            spectrum = spectrum.unflatten(-1, (self.audio_channels, self.hop))  # (B, T, A, hop)
+            return self.mdct.inverse(spectrum.permute(0, 2, 3, 1), length)
 
     @torch.no_grad()
     def warm_start(self, maps: Iterable[Tensor]) -> None:
