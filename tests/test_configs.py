@@ -219,6 +219,13 @@ def stages() -> dict[str, tuple[Any, Callable[[dict[str, Any]], None]]]:
     }
 
 
+@pytest.mark.parametrize("option", ["mel", "spectrogram", "waveform", "complex_stft"])
+def test_an_autoencoder_of_what_has_none_is_refused(option: str) -> None:
+    cfg = composed("train", "name=test", "model=vae", f"representation={option}")
+    with pytest.raises(UserError, match="or set representation=latent_mel"):
+        untrained(cfg)
+
+
 @each("bottleneck")
 @pytest.mark.parametrize("model", ["vae", "vae_oobleck", "vae representation=latent_mel"])
 def test_a_bottleneck_in_every_kind_of_network(option: str, model: str) -> None:

@@ -89,10 +89,16 @@ def untrained(cfg: DictConfig) -> Autoencoder:
     """The autoencoder that ``model=vae`` trains.
 
     Of waveforms by the network of ``model=``, unless ``representation=`` brings one, which codes
-    its spectrograms.
+    its spectrograms. Raises UserError where it codes neither.
     """
     sample_rate, channels = cfg.data.sample_rate, cfg.data.channels
     given = plain(cfg.representation)
+    if "autoencoder" not in given:
+        raise UserError(
+            "the representation that is set has no autoencoder that could be trained: leave "
+            "representation= out for one of waveforms, or set representation=latent_mel for one of "
+            "spectrograms"
+        )
     recipe = {
         "_target_": "glissando.representations.autoencoder.Autoencoder",
         "sample_rate": sample_rate,
