@@ -200,3 +200,22 @@ def test_losses_and_yardsticks_are_no_state() -> None:
     assert set(dict(loud.named_parameters())) == set(
         dict(thing.representation.named_parameters(prefix="representation"))
     )
+
+
+def test_balanced_terms_of_both_kinds_train_and_their_averages_are_state(tmp_path: Path) -> None:
+    thing = module(adversary=True, balance=0.9)
+    before = weights(thing.representation)
+    trainer = fit(thing, [batch(2, seed) for seed in range(3)], tmp_path)
+    assert not torch.equal(before, weights(thing.representation))
+    assert thing.balancer.names == ["wave", "adversarial", "matching"]
+    assert (thing.balancer.total > 0).all()
+    assert "balancer.total" in thing.state_dict()
+    assert trainer.logged_metrics["train/loss"].isfinite()
+
+
+def test_balanced_a_loss_has_the_value_of_its_terms(tmp_path: Path) -> None:
+    logged = [
+        fit(module(kl=10.0, balance=decay), [batch(2, 0)], tmp_path).logged_metrics["train/loss"]
+        for decay in (None, 0.9)
+    ]
+    torch.testing.assert_close(*logged)

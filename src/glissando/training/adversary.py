@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from glissando.datasets.base import Batch
 from glissando.losses.adversarial import discriminator_loss, feature_matching, generator_loss
+from glissando.losses.balancer import Balancer
 from glissando.losses.reconstruction import MapReconstruction, Reconstruction
 from glissando.metrics.reconstruction import MelError
 from glissando.training.demos import ReconstructionDemo
@@ -35,6 +36,8 @@ class AdversarialModule(L.LightningModule):
         accumulate: batches per step of the optimizer, which is what ``global_step`` counts; clip:
             largest norm of a gradient (0: none).
             Lightning leaves both to the module under manual optimization.
+        balance: decay of the averages by which each term is given its share of the gradient
+            (``losses.balancer``); None: terms are weighted and added, as they are.
     """
 
     averaged_name: str
@@ -52,6 +55,7 @@ class AdversarialModule(L.LightningModule):
         adversarial_start: int = 0,
         accumulate: int = 1,
         clip: float = 1.0,
+        balance: float | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -59,8 +63,9 @@ class AdversarialModule(L.LightningModule):
         self.discriminator = discriminator
         self.optimizer, self.discriminator_optimizer = optimizer, discriminator_optimizer
         self.schedule = schedule
-        self.adversarial, self.matching = adversarial, matching
         self.adversarial_start, self.accumulate, self.clip = adversarial_start, accumulate, clip
+        self.weights = {**reconstruction.weights, "adversarial": adversarial, "matching": matching}
+        self.balancer = None if balance is None else Balancer(self.weights, balance)
         # In a tuple so that windows and filters stay out of state_dict and of the optimizer.
         self._frozen = (reconstruction, MelError(sample_rate))
         self._show: tuple[Tensor, Tensor] | None = None
@@ -97,16 +102,24 @@ class AdversarialModule(L.LightningModule):
     # ---- training -------------------------------------------------------------------------
 
     def update(
-        self, wave: Tensor, made: Tensor, loss: Tensor, logged: dict[str, Tensor], batch_idx: int
+        self,
+        wave: Tensor,
+        made: Tensor,
+        terms: dict[str, Tensor],
+        batch_idx: int,
+        penalties: Tensor | float = 0.0,
+        logged: dict[str, Tensor] | None = None,
     ) -> None:
         """One step of both players, or its part in an accumulation; logs what it cost.
 
         Args:
             wave, made: the original and what the generator made, as ``reconstruction`` and the
                 adversary take them.
-            loss: of the generator, without its adversary; logged: its terms by name.
+            terms: how far they are apart, weighted, by name.
+            penalties: what else the generator's loss has, which ``made`` does not depend on.
+            logged: more to log, by name.
         """
-        logged = dict(logged)
+        logged = {**terms, **(logged or {})}
         discriminator = self.discriminator
         if discriminator is not None and self.global_step >= self.adversarial_start:
             logged["discriminator"] = self._train_discriminator(wave, made.detach(), batch_idx)
@@ -117,16 +130,27 @@ class AdversarialModule(L.LightningModule):
             fake = discriminator(made)
             logged["adversarial"] = generator_loss(fake)
             logged["matching"] = feature_matching(real, fake)
-            loss = loss + self.adversarial * logged["adversarial"]
-            loss = loss + self.matching * logged["matching"]
+            for name in ("adversarial", "matching"):
+                if self.weights[name]:
+                    terms = {**terms, name: self.weights[name] * logged[name]}
             discriminator.requires_grad_(True)
 
+        if self.balancer is None:
+            loss = torch.stack(list(terms.values())).sum() + penalties
+        else:
+            loss = self.balancer(terms, self.weights, made, self._mean) + penalties
         self._step(0, loss, self.averaged, batch_idx)
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(wave))
         self.log_dict(
             {f"train/{name}": value.detach() for name, value in logged.items()},
             batch_size=len(wave),
         )
+
+    def _mean(self, values: Tensor) -> Tensor:
+        """Over processes."""
+        mean = self.trainer.strategy.reduce(values, reduce_op="mean")
+        assert isinstance(mean, Tensor)
+        return mean
 
     def _train_discriminator(self, real: Tensor, fake: Tensor, batch_idx: int) -> Tensor:
         """One step of the discriminator on detached audio; returns its loss."""

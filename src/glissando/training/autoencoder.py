@@ -65,8 +65,7 @@ class AutoencoderModule(AdversarialModule):
         real, made = (representation.inner.compared(each) for each in (x, decoded))
         terms = self._frozen[0](made, real)
         penalties = coded.penalties()
-        loss = torch.stack(list(terms.values())).sum() + self._weighted(penalties)
-        self.update(real, made, loss, {**terms, **penalties}, batch_idx)
+        self.update(real, made, terms, batch_idx, self._weighted(penalties), penalties)
 
     def _weighted(self, penalties: dict[str, Tensor]) -> Tensor:
         weighted = [self.penalties[name] * each for name, each in penalties.items()]

@@ -40,8 +40,7 @@ class GeneratorModule(AdversarialModule):
         reconstruction, _ = self._frozen
         wave = waveform(batch)
         made = self.generator(self.generator.degrade(wave), wave.shape[-1])
-        terms = reconstruction(made, wave)
-        self.update(wave, made, torch.stack(list(terms.values())).sum(), terms, batch_idx)
+        self.update(wave, made, reconstruction(made, wave), batch_idx)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         wave = waveform(batch)
