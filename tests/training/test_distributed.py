@@ -19,6 +19,7 @@ import torch
 from glissando.checkpoints.files import read, read_training, whole
 from glissando.errors import UserError
 from tiny import DIT, GAN, RATE, SHORT, VAE, Train, numbers
+from training import offline
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU = ["trainer.accelerator=cpu", "trainer.devices=2", "trainer.val_check_interval=3"]
@@ -96,7 +97,8 @@ def sharded(processes: Processes, vae: Path) -> tuple[Path, Path, list[str]]:
     """A DiT that two processes trained for four steps, sharded; the autoencoder; what it was."""
     dit = [*DIT, f"representation.autoencoder={vae}", "schedule.steps=6", "loader.batch_size=2"]
     dit += [*CPU, "callbacks.checkpoint.save_top_k=0"]
-    return processes("fsdp", *dit, "trainer=fsdp", "trainer.max_steps=4"), vae, dit
+    logged = ["logger=wandb", "logger.mode=offline", "logger.log_model=true"]
+    return processes("fsdp", *dit, *logged, "trainer=fsdp", "trainer.max_steps=4"), vae, dit
 
 
 def test_a_sharded_run_is_the_same_run(
@@ -129,6 +131,18 @@ def test_a_sharded_checkpoint_goes_on_in_one_process_and_is_sampled_from(
     (clip,) = glissando.load(fsdp).generate(["a tone"], seconds=1)
     assert clip.wave.shape == (1, RATE)
     assert clip.wave.abs().max() > 0
+
+
+def test_a_sharded_checkpoint_is_an_artifact(sharded: tuple[Path, Path, list[str]]) -> None:
+    """All processes' files, as second names of the same bytes."""
+    (artifact,) = offline.read(sharded[0]).artifacts
+    last = sharded[0] / "checkpoints" / "last.ckpt"
+    kept = {content.path: Path(content.local_path) for content in artifact.manifest.contents}
+    assert kept.keys() == {path.name for path in last.iterdir()}
+    assert all(path.samefile(last / name) for name, path in kept.items())
+    (folder,) = {path.parent for path in kept.values()}
+    assert whole(folder) == folder
+    assert read(folder).weights.keys() == read(last).weights.keys()
 
 
 def test_a_damaged_part_is_noticed(sharded: tuple[Path, Path, list[str]], tmp_path: Path) -> None:

@@ -1,13 +1,23 @@
 from __future__ import annotations
 
+import base64
+import contextlib
+import hashlib
+import os
+import signal
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from glissando.checkpoints.files import locate, read_training
+from glissando.errors import UserError
 from glissando.training import loggers
+from glissando.training.csv_log import MetricsCSV
 from tiny import VAE, Train, rows
+from training.offline import Logged, read
 
 
 @pytest.fixture(autouse=True)
@@ -27,19 +37,109 @@ def test_without_a_key_wandb_logs_offline_inside_the_run_folder(
     monkeypatch.setattr("builtins.input", no_questions)
     run = tmp_path / "run"
     train(run, *VAE, "trainer.max_steps=2", "logger=wandb", "callbacks.demo.every_n_steps=1")
-    (logged,) = (run / "wandb").glob("offline-run-*")
-    (file,) = logged.glob("*.wandb")
-    patience = time.monotonic() + 20  # wandb's own process closes it a moment later
-    while file.stat().st_size < 1000 and time.monotonic() < patience:
-        time.sleep(0.1)
-    assert file.stat().st_size > 1000
-    media = {path.suffix for path in logged.glob("files/media/**/*") if path.is_file()}
-    assert media >= {".wav", ".png"}
-    assert len(rows(run)) == 2  # metrics.csv is written beside it
+    logged = offline(run)
+    assert logged.config["model"]["hop"] == 64
+    assert logged.config["git"] == read_training(run / "checkpoints/last.ckpt")["glissando"]["git"]
+    for name in ("train/loss", "val/loss", "val/mel"):  # metrics.csv is written beside it
+        numbers = [row[name] for row in logged.rows if name in row]
+        assert numbers == pytest.approx([float(row[name]) for row in rows(run) if row[name]])
+    (folder,) = (run / "wandb").glob("offline-run-*")
+    for kind, ending in (("audio", ".wav"), ("picture", ".png")):
+        name = f"reconstruction/0/{kind}.path"
+        (shown,) = [folder / "files" / row[name] for row in logged.rows if name in row]
+        assert shown.suffix == ending
+        assert shown.stat().st_size > 100
+    assert logged.artifacts == []  # unless they are asked for
     assert not (tmp_path / "wandb").exists()
     # A sweep runs its jobs in one process: each has a run of its own.
     train(tmp_path / "two", *VAE, "trainer.max_steps=1", "logger=wandb")
     assert len(list((tmp_path / "two" / "wandb").glob("offline-run-*"))) == 1
+
+
+def offline(run: Path) -> Logged:
+    """What a run logged, as soon as W&B's own process has written its end."""
+    patience = time.monotonic() + 20
+    while not (logged := read(run)).ended and time.monotonic() < patience:
+        time.sleep(0.1)
+    assert logged.ended
+    return logged
+
+
+def test_checkpoints_are_artifacts_that_take_no_room(train: Train, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    settings = [*VAE, "trainer.val_check_interval=1", "callbacks.checkpoint.every_n_train_steps=1"]
+    train(run, *settings, "trainer.max_steps=3", "logger=wandb", "logger.log_model=true")
+    best, last = offline(run).artifacts
+    assert (list(best.aliases), list(last.aliases)) == (["latest", "best"], ["latest"])
+    written = {path.name: path.stat().st_ino for path in (run / "checkpoints").iterdir()}
+    (best_name,) = written.keys() - {"last.ckpt", "previous.ckpt"}
+    for artifact, name in ((best, best_name), (last, "last.ckpt")):
+        assert artifact.type == "model"
+        assert f'"original_filename":"{name}"' in artifact.metadata.replace(" ", "")
+        (content,) = artifact.manifest.contents
+        kept = Path(content.local_path)
+        assert content.path == "model.ckpt"
+        assert kept.stat().st_ino == written[name]  # the same bytes, and not twice
+        assert content.size == kept.stat().st_size
+        assert content.digest == base64.b64encode(hashlib.md5(kept.read_bytes()).digest()).decode()
+    assert not list(tmp_path.glob(".local/**/staging/*"))  # W&B's own copies, in the home
+    # They are what they were, whatever the run does next.
+    kept = Path(last.manifest.contents[0].local_path)
+    before = kept.read_bytes()
+    train(run, *settings, "trainer.max_steps=4", "ckpt=last")
+    assert read_training(run / "checkpoints/last.ckpt")["global_step"] == 4
+    assert kept.read_bytes() == before
+    downloaded = tmp_path / "downloaded"
+    downloaded.mkdir()
+    (downloaded / "model.ckpt").write_bytes(before)
+    assert read_training(locate(downloaded))["global_step"] == 3
+
+
+def test_every_checkpoint_is_an_artifact_if_asked(train: Train, tmp_path: Path) -> None:
+    train(
+        tmp_path, *VAE, "logger=wandb", "logger.log_model=all", "trainer.max_steps=3",
+        "callbacks.checkpoint.every_n_train_steps=1", "callbacks.checkpoint.save_top_k=0",
+    )  # fmt: skip
+    kept = [artifact.manifest.contents[0].local_path for artifact in offline(tmp_path).artifacts]
+    assert [read_training(Path(path))["global_step"] for path in kept] == [1, 2, 3]
+
+
+def test_log_model_is_looked_at(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"logger\.log_model=best must be true, false or all"):
+        loggers.wandb(tmp_path, "name", {}, log_model="best")  # type: ignore[arg-type]
+
+
+def test_wandb_that_dies_takes_no_run_with_it(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its own process killed after the first row, then numbers, sound and checkpoints to log."""
+    import wandb as client
+
+    written = MetricsCSV.log_metrics
+
+    def deadly(self: MetricsCSV, metrics: dict[str, float], step: int | None = None) -> None:
+        for process in _children("wandb-core"):
+            os.kill(process, signal.SIGKILL)
+        written(self, metrics, step)
+
+    monkeypatch.setattr(MetricsCSV, "log_metrics", deadly)
+    client.teardown()  # a process of its own, that no other test shares
+    train(
+        tmp_path, *VAE, "logger=wandb", "logger.log_model=all", "trainer.max_steps=3",
+        "callbacks.demo.every_n_steps=1",
+    )  # fmt: skip
+    assert [row["step"] for row in rows(tmp_path)] == ["1", "2", "3"]
+    assert read_training(tmp_path / "checkpoints/last.ckpt")["global_step"] == 3
+    for what in ("numbers", "sound", "a checkpoint", "its end"):
+        assert caplog.text.count(f"does not take {what} (") == 1
+    with contextlib.suppress(ConnectionError):
+        client.teardown()
+
+
+def _children(name: str) -> list[int]:
+    command = ["ps", "--ppid", str(os.getpid()), "-o", "pid=,comm="]
+    listed = subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
+    return [int(line.split()[0]) for line in listed if line.split()[1] == name]
 
 
 def test_a_key_without_a_network_falls_back_to_offline(

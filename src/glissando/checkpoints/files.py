@@ -20,6 +20,7 @@ WEIGHTS = "model.safetensors"
 FACTS = "model.yaml"
 _SCALE = "#scale"  # of an int8 tensor's rows, beside it
 PREVIOUS = "previous.ckpt"  # what last.ckpt was before
+MODEL = "model.ckpt"  # of an artifact at Weights & Biases
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ def locate(
         return found[-1]
     path = Path(name).expanduser()
     if path.is_dir() and not is_sharded(path):
-        for inside in (path / WEIGHTS, path / "checkpoints" / "last.ckpt", path / "last.ckpt"):
+        for name in (WEIGHTS, "checkpoints/last.ckpt", "last.ckpt", MODEL):
+            inside = path / name
             if inside.exists():
                 return path if inside.name == WEIGHTS else inside
         raise UserError(f"{flag}={path} holds no checkpoint (checkpoints/last.ckpt or {WEIGHTS})")

@@ -9,7 +9,7 @@ from typing import Any
 
 import lightning as L
 import numpy as np
-from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
 from glissando.audio import write_wav
@@ -17,6 +17,7 @@ from glissando.examples import EXAMPLES
 from glissando.gallery import write
 from glissando.gallery.pictures import figure, pair_figure, pair_png
 from glissando.training.sharding import Sharded
+from glissando.training.weights_and_biases import WeightsAndBiases
 
 
 class Demo(L.Callback, ABC):
@@ -46,15 +47,8 @@ class Demo(L.Callback, ABC):
         """One sound (A, L) with its picture (H, W, 3) to every logger that can take it."""
         step = trainer.global_step
         for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                import wandb
-
-                sound = wave.mT.numpy()
-                logger.experiment.log({
-                    f"{name}/audio": wandb.Audio(sound, sample_rate=rate, caption=caption),
-                    f"{name}/picture": wandb.Image(picture, caption=caption),
-                    "trainer/global_step": step,
-                })  # fmt: skip
+            if isinstance(logger, WeightsAndBiases):
+                logger.log_sound(name, wave, rate, picture, caption, step)
             elif isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_audio(f"{name}/audio", wave.mean(0), step, rate)
                 logger.experiment.add_image(f"{name}/picture", picture, step, dataformats="HWC")

@@ -77,7 +77,7 @@ def train(cfg: DictConfig) -> float | None:
     if ckpt is None and cfg.init is None and run.warm_start is not None:
         with clock.counting():
             run.warm_start()
-    trainer.loggers = _loggers(cfg, folder, begun) if trainer.is_global_zero else []
+    trainer.loggers = _loggers(cfg, run, folder, begun) if trainer.is_global_zero else []
     say(f"run folder: {folder}")
     _fit(trainer, run, ckpt)
     say(f"done: {_last(folder)}")
@@ -153,10 +153,11 @@ def _tell_small(run: Run, trainer: L.Trainer) -> None:
         say(f"every step takes all {there} training clips: loader.batch_size asks for {together}")
 
 
-def _loggers(cfg: DictConfig, folder: Path, begun: int) -> list[Logger]:
+def _loggers(cfg: DictConfig, run: Run, folder: Path, begun: int) -> list[Logger]:
     csv = MetricsCSV(folder)
     csv.cut(begun)
-    return [csv, *instantiate(cfg.logger)(folder, cfg.name, plain(cfg))]
+    settings = {**plain(cfg), "git": run.facts["git"]}
+    return [csv, *instantiate(cfg.logger)(folder, cfg.name, settings)]
 
 
 def _load(module: Any, weights: dict[str, Tensor], fault: str) -> None:

@@ -48,6 +48,7 @@ class Last(Checkpoint):
 
     def __init__(self, path: Path, every: int, good: Callable[[], bool] = lambda: True) -> None:
         self.path, self.every, self.good = path, every, good
+        self.last_model_path = ""  # where loggers look, as in ModelCheckpoint
         self._began = -1  # global step in front of the present batch
         self._saved = -1
         self._due = False  # after the validation that follows the step
@@ -115,6 +116,9 @@ class Last(Checkpoint):
             keep_previous(self.path)
         self._saved, self._due = trainer.global_step, False
         trainer.save_checkpoint(self.path)
+        self.last_model_path = str(self.path)
+        for logger in trainer.loggers:
+            logger.after_save_checkpoint(self)  # type: ignore[arg-type]
 
     def _restore_handlers(self) -> None:
         for number, handler in self._handlers.items():

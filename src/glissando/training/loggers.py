@@ -10,6 +10,9 @@ from typing import Any
 
 from lightning.pytorch.loggers import Logger
 
+from glissando.errors import UserError
+from glissando.training.weights_and_biases import LogModel, WeightsAndBiases
+
 log = logging.getLogger(__name__)
 
 
@@ -35,15 +38,19 @@ def wandb(
     tags: list[str] | None = None,
     mode: str = "auto",
     timeout: float = 20,
-    log_model: bool = False,
+    finish_timeout: float = 600,
+    log_model: LogModel = False,
 ) -> list[Logger]:
     """Weights & Biases: online when a key is there, else offline; a failure is never the run's.
 
     Without a key wandb raises, and with one but without a network it waits minutes: so the key is
     looked for first and the wait is bounded, and after a failure the run is logged offline.
+
+    Raises UserError for a ``log_model`` that is neither true, false nor all.
     """
+    if log_model not in (True, False, "all"):
+        raise UserError(f"logger.log_model={log_model} must be true, false or all")
     import wandb as client
-    from lightning.pytorch.loggers import WandbLogger
 
     if mode == "auto":
         mode = "online" if _has_key() else "offline"
@@ -53,7 +60,10 @@ def wandb(
     }  # fmt: skip
     for attempt in dict.fromkeys([mode, "offline"]):
         try:
-            options["settings"] = client.Settings(init_timeout=timeout, silent=True)
+            options["settings"] = client.Settings(
+                init_timeout=timeout, finish_timeout=finish_timeout, finish_timeout_raises=True,
+                silent=True,
+            )  # fmt: skip
             run = client.init(mode=attempt, **options)  # type: ignore[arg-type]
             break
         except Exception as error:  # whatever network, server or key did: the run goes on
@@ -63,16 +73,14 @@ def wandb(
         return []
     if attempt == "offline":
         log.info("W&B logs offline; `wandb sync %s` uploads it later", Path(run.dir).parent)
-    return [WandbLogger(experiment=run, save_dir=str(folder), log_model=log_model)]
+    return [WeightsAndBiases(run, log_model)]
 
 
 def close(loggers: Iterable[Logger]) -> None:
     """Ends W&B's run: else it is cut off at exit, and a sweep's next job logs into it."""
-    from lightning.pytorch.loggers import WandbLogger
-
     for logger in loggers:
-        if isinstance(logger, WandbLogger):
-            logger.experiment.finish()
+        if isinstance(logger, WeightsAndBiases):
+            logger.close()
 
 
 def _has_key() -> bool:

@@ -43,19 +43,28 @@ class SafeCheckpointIO(TorchCheckpointIO):
 def keep_previous(path: Path) -> None:
     """The checkpoint at ``path`` is also ``previous.ckpt`` from now on, and not for a moment less.
 
-    A second name of the same bytes, which what comes next does not touch; a copy where the file
-    system has no such names. A sharded checkpoint is a folder of such files.
+    What comes next does not touch it. A sharded checkpoint is a folder of such files.
     """
     if not path.exists():
         return
     previous, second = path.with_name(PREVIOUS), path.with_name(f".{PREVIOUS}.part")
     remove(second)
+    second_name(path, second)
+    if path.is_dir():
+        remove(previous)
+    second.replace(previous)
+
+
+def second_name(path: Path, second: Path) -> None:
+    """The checkpoint at ``path`` is also ``second``, whatever takes its place at ``path`` later.
+
+    The same bytes, which saving never changes; a copy where the file system has no second names.
+    """
+    second.parent.mkdir(parents=True, exist_ok=True)
     if path.is_dir():
         shutil.copytree(path, second, copy_function=_link)
-        remove(previous)
     else:
         _link(path, second)
-    second.replace(previous)
 
 
 def _link(path: str | Path, second: str | Path) -> None:
