@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+NOTHING = "NO SLURM, and so nothing of it tested"
 NEEDED = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol")
 
 
@@ -30,28 +31,28 @@ class Slurm:
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
-    def state(self, job: str) -> str:
-        """PENDING, RUNNING, COMPLETED …"""
-        told = self("scontrol", "show", "job", job)
-        return told.partition("JobState=")[2].split()[0]
+    def facts(self, job: str) -> dict[str, str]:
+        """What Slurm knows of a job: JobState (PENDING, RUNNING, COMPLETED …), Restarts …"""
+        words = self("scontrol", "--oneliner", "show", "job", job).split()
+        return {key: value for key, _, value in (word.partition("=") for word in words)}
 
-    def wait(self, job: str, *states: str, seconds: float = 300) -> str:
-        """Until the job is in one of ``states``; a requeued job need not wait its two minutes."""
-        seen = time.monotonic()  # when it was last seen other than pending
-        deadline = seen + seconds
-        while (state := self.state(job)) not in states:
+    def wait(self, job: str, *states: str, seconds: float = 300) -> None:
+        """Until the job is in one of ``states``."""
+        deadline = time.monotonic() + seconds
+        while (state := self.facts(job)["JobState"]) not in states:
             assert time.monotonic() < deadline, f"job {job} is {state}"
             assert state not in ("FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL"), state
-            if state != "PENDING":
-                seen = time.monotonic()
-            # Not at once: slurmd refuses a job's credential of the second in which it revoked one.
-            elif time.monotonic() > seen + 3:
-                subprocess.run(
-                    ["scontrol", "update", f"jobid={job}", "StartTime=now"],
-                    env=self.environment, capture_output=True, timeout=60,
-                )  # fmt: skip
-            time.sleep(0.3)
-        return state
+            time.sleep(0.2)
+
+    def start_again(self, job: str) -> None:
+        """Waits until a job was requeued, and lets it begin now, not in two minutes' time.
+
+        A job that is PENDING (and no longer COMPLETING) was ended by slurmd, which revoked its
+        credential at some second up to the present one and refuses another of that same second or
+        an earlier one. What begins two seconds from now is given a later one.
+        """
+        self.wait(job, "PENDING")
+        self("scontrol", "update", f"jobid={job}", "StartTime=now+2")
 
 
 @pytest.fixture(scope="session")
@@ -59,7 +60,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
     missing = [name for name in NEEDED if shutil.which(name) is None]
     if missing or os.geteuid() != 0:
         why = f"{', '.join(missing)} not installed" if missing else "it must be started by root"
-        pytest.skip(f"NO SLURM, and so nothing of it tested: {why} (slurm-wlm, munge)")
+        pytest.skip(f"{NOTHING}: {why} (slurm-wlm, munge)")
     folder = tmp_path_factory.mktemp("slurm")
     folder.chmod(0o755)
     for name in ("state", "spool", "munge"):
@@ -106,16 +107,24 @@ NodeName={host} NodeAddr=127.0.0.1 CPUs={cores} State=UNKNOWN
 PartitionName=test Nodes={host} Default=YES MaxTime=INFINITE State=UP
 """)
     made = Slurm(folder)
+    daemons = [
+        ["munged", "--force", f"--key-file={key}", f"--socket={munge}",
+         f"--pid-file={folder}/munged.pid", f"--log-file={folder}/munged.log",
+         f"--seed-file={folder}/munge/seed"],
+        ["slurmctld", "-f", str(folder / "slurm.conf")],
+        ["slurmd", "-f", str(folder / "slurm.conf")],
+    ]  # fmt: skip
     try:
-        made("munged", "--force", f"--key-file={key}", f"--socket={munge}",
-             f"--pid-file={folder}/munged.pid", f"--log-file={folder}/munged.log",
-             f"--seed-file={folder}/munge/seed")  # fmt: skip
-        made("slurmctld", "-f", str(folder / "slurm.conf"))
-        made("slurmd", "-f", str(folder / "slurm.conf"))
-        deadline = time.monotonic() + 60
-        while made("sinfo", "-h", "-o", "%T") != "idle":
-            assert time.monotonic() < deadline, (folder / "slurmctld.log").read_text()
-            time.sleep(0.3)
+        try:
+            for command in daemons:
+                made(*command)
+            deadline = time.monotonic() + 60
+            while made("sinfo", "-h", "-o", "%T") != "idle":
+                assert time.monotonic() < deadline, "its node does not become idle"
+                time.sleep(0.3)
+        except (AssertionError, subprocess.TimeoutExpired) as error:
+            logs = [path.read_text()[-2000:] for path in sorted(folder.glob("slurm*.log"))]
+            pytest.skip(f"{NOTHING}: it does not start here: {error}\n{''.join(logs)}")
         yield made
     finally:
         subprocess.run(["scancel", "--user=root"], env=made.environment, check=False)
