@@ -22,9 +22,20 @@ MEL = [  # an autoencoder of mel spectrograms
     "representation.vocoders.griffin_lim.iterations=4", "representation.network.width=4",
     "representation.network.multiples=[1,2]", "representation.network.factors=[[2,2]]",
 ]  # fmt: skip
+VOCODER = [
+    "model=vocoder", "representation.n_fft=256", "representation.hop=64", "representation.bands=24",
+    "model.width=16", "model.depth=1", "loader.seconds=0.25", "loader.batch_size=4",
+    "loader.workers=0", "gan.adversarial_start=2", "discriminator.parts.periods.width=1",
+    "discriminator.parts.resolutions.width=2", "discriminator.parts.resolutions.sizes=[128]",
+    "reconstruction.sizes=[256,64]",
+]  # fmt: skip
 DIT = [
     "model=dit_tiny", "model.width=32", "model.depth=1", "model.heads=2", "text_encoder=hash",
     "text_encoder.dim=16", "loader.batch_size=4",
+]  # fmt: skip
+UNET = [
+    "model=unet_tiny", "model.expansion=2", "text_encoder=hash", "text_encoder.dim=16",
+    "conditioning=[adaln_zero,prefix,cross_attention]", "loader.batch_size=4",
 ]  # fmt: skip
 SHORT = [
     "trainer=cpu", "trainer.precision=32-true", "trainer.log_every_n_steps=1", "logger=csv",

@@ -7,18 +7,24 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+import torch.distributed as dist
+from torch.distributed.fsdp import FSDPModule
 
 from glissando.checkpoints.files import read, read_training, whole
+from glissando.conditioning.adaln import AdaLNZero
 from glissando.errors import UserError
-from tiny import DIT, GAN, RATE, SHORT, VAE, Train, numbers
+from glissando.networks.branch import Branch
+from glissando.networks.unet import UNet
+from glissando.training.sharding import Door, shard
+from tiny import DIT, GAN, MEL, RATE, SHORT, UNET, VOCODER, Train, numbers
 from training import offline
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -145,6 +151,22 @@ def test_a_sharded_checkpoint_is_an_artifact(sharded: tuple[Path, Path, list[str
     assert read(folder).weights.keys() == read(last).weights.keys()
 
 
+def test_each_block_of_a_u_net_is_sharded_alone(tmp_path: Path) -> None:
+    adaln = {"adaln_zero": partial(AdaLNZero, reads=["noise"])}
+    network = UNet(8, {}, adaln, width=16, heads=2, expansion=2)
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        shard(Door({"network": network}), dist.init_device_mesh("cpu", (1,)))
+    finally:
+        dist.destroy_process_group()
+    alone = [module for module in network.modules() if isinstance(module, FSDPModule)]
+    assert alone == network.blocks
+    assert {id(w) for block in alone for w in block.parameters()} >= {
+        id(w) for branch in network.modules() if isinstance(branch, Branch)
+        for w in branch.parameters()
+    }  # fmt: skip
+
+
 def test_a_damaged_part_is_noticed(sharded: tuple[Path, Path, list[str]], tmp_path: Path) -> None:
     import shutil
 
@@ -154,11 +176,6 @@ def test_a_damaged_part_is_noticed(sharded: tuple[Path, Path, list[str]], tmp_pa
     part.write_bytes(part.read_bytes()[:-50])
     with pytest.raises(UserError, match=r"last\.ckpt is damaged"):
         whole(last)
-
-
-def test_an_autoencoder_is_not_sharded(train: Train, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="train with trainer=ddp"):
-        train(tmp_path, "trainer=fsdp", *VAE, "trainer.accelerator=cpu", "trainer.devices=1")
 
 
 @pytest.mark.slow
@@ -215,6 +232,26 @@ def test_flags_together(
 
 
 @pytest.mark.slow
+def test_a_u_net_is_the_same_run_and_goes_on_in_one_process(
+    processes: Processes, vae: Path
+) -> None:
+    """With prefixes, which reach its blocks from outside of them."""
+    unet = [*UNET, f"representation.autoencoder={vae}", "schedule.steps=6", "loader.batch_size=2"]
+    unet += [*CPU, "callbacks.checkpoint.save_top_k=0"]
+    fsdp, ddp = (
+        processes(f"unet {each}", *unet, f"trainer={each}", "trainer.max_steps=4")
+        for each in ("fsdp", "ddp")
+    )
+    assert losses(fsdp) == losses(ddp)
+    one, two = (read(f / "checkpoints" / "last.ckpt").weights for f in (fsdp, ddp))
+    torch.testing.assert_close(one, two, atol=1e-7, rtol=1e-5)
+    alone = ["trainer=cpu", "trainer.devices=1", "loader.batch_size=4", "trainer.max_steps=6"]
+    goes_on = processes("unet alone", *unet, *alone, f"ckpt={fsdp}")
+    checkpoint = read_training(goes_on / "checkpoints" / "last.ckpt")
+    assert (checkpoint["global_step"], checkpoint["consumed"]) == (6, 6)
+
+
+@pytest.mark.slow
 def test_killed_ten_times_in_a_row(processes: Processes) -> None:
     """One process, with an adversary: both sides' weights and optimizers."""
     run = [*GAN, "trainer.max_steps=60", "schedule.steps=60", "trainer.val_check_interval=7"]
@@ -230,9 +267,63 @@ def test_killed_ten_times_in_a_row(processes: Processes) -> None:
         torch.testing.assert_close(one[key], two[key], atol=0, rtol=0)
 
 
+ADVERSARIAL = {
+    "vae": GAN, "quantized": [*GAN, "bottleneck=rvq"], "vocoder": VOCODER,
+    "mel": [*MEL, "vae.adversarial_start=2", "representation.discriminator.width=4",
+            "representation.discriminator.layers=1"],
+}  # fmt: skip
+
+
+@pytest.fixture
+def alone() -> Iterator[None]:
+    """Ends the process group that a sharded run of this very process leaves."""
+    yield
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("name", [
+    "vae", *(pytest.param(name, marks=pytest.mark.slow) for name in ("quantized", "mel", "vocoder"))
+])  # fmt: skip
+@pytest.mark.usefixtures("alone")
+def test_an_adversary_sharded_over_one_process(train: Train, tmp_path: Path, name: str) -> None:
+    """Gathered for use and freed after it, as over many: what is used elsewhere is not there."""
+    run = [*ADVERSARIAL[name], "trainer.max_steps=4", "schedule.steps=4"]
+    train(tmp_path / "fsdp", *run, "trainer=fsdp", "trainer.accelerator=cpu", "trainer.devices=1")
+    train(tmp_path / "cpu", *run)
+    one, two = (read_training(tmp_path / f / "checkpoints/last.ckpt") for f in ("fsdp", "cpu"))
+    assert any(each.startswith("discriminator.") for each in one["state_dict"])
+    for key in ("state_dict", "ema", "optimizer_states"):
+        torch.testing.assert_close(one[key], two[key], atol=1e-6, rtol=1e-4)
+    assert_alike(losses(tmp_path / "fsdp"), losses(tmp_path / "cpu"))
+
+
+def assert_alike(one: list[tuple[str, ...]], two: list[tuple[str, ...]]) -> None:
+    """But for rounding: clipping adds up the squares of a sharded gradient in another order."""
+    for first, second in zip(one, two, strict=True):
+        assert list(map(float, filter(None, first))) == pytest.approx(
+            list(map(float, filter(None, second))), rel=1e-6
+        )
+
+
 @pytest.mark.slow
-def test_an_adversary_in_two_processes(processes: Processes) -> None:
-    folder = processes("gan ddp", *GAN, *CPU, "trainer=ddp", "trainer.max_steps=6")
-    weights: dict[str, Any] = read(folder / "checkpoints" / "last.ckpt").weights
-    assert any(name.startswith("discriminator.") for name in weights)
-    assert all(w.isfinite().all() for w in weights.values() if w.is_floating_point())
+@pytest.mark.parametrize(("name", "network"), ADVERSARIAL.items())
+def test_an_adversary_is_sharded_or_not(
+    processes: Processes, name: str, network: list[str]
+) -> None:
+    """Generator, adversary and both optimizers; and what was sharded goes on in one process."""
+    run = [*network, *CPU, "callbacks.checkpoint.save_top_k=0", "schedule.steps=6"]
+    fsdp, ddp = (
+        processes(f"{name} {each}", *run, f"trainer={each}", "trainer.max_steps=4")
+        for each in ("fsdp", "ddp")
+    )
+    assert_alike(losses(fsdp), losses(ddp))
+    one, two = (read_training(f / "checkpoints" / "last.ckpt") for f in (fsdp, ddp))
+    assert any(each.startswith("discriminator.") for each in one["state_dict"])
+    for key in ("state_dict", "ema", "optimizer_states"):
+        torch.testing.assert_close(one[key], two[key], atol=1e-6, rtol=1e-4)
+    rows = torch.load(fsdp / "checkpoints/last.ckpt/part-00000.ckpt", weights_only=True)
+    assert {each.split("/")[0] for each in rows} == {"state_dict", "optimizer_states", "ema"}
+    alone = ["trainer=cpu", "trainer.devices=1", "trainer.max_steps=6", f"ckpt={fsdp}"]
+    goes_on = processes(f"{name} alone", *run, *alone)
+    assert read_training(goes_on / "checkpoints" / "last.ckpt")["global_step"] == 6

@@ -12,7 +12,7 @@ import torch
 from glissando.build import trained
 from glissando.errors import UserError
 from glissando.networks.summary import codec_summary
-from tiny import DIT, VAE, Train, rows, stored
+from tiny import DIT, UNET, VAE, Train, rows, stored
 
 
 def test_the_networks_are_summed_up_once_their_data_is_there(
@@ -55,8 +55,11 @@ def _forward(folder: Path) -> int:
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile wants a C++ compiler")
-def test_compiled_blocks_learn_the_same(train: Train, tmp_path: Path, vae: Path) -> None:
-    run = [*DIT, f"representation.autoencoder={vae}", "trainer.max_steps=4", "model.depth=2"]
+@pytest.mark.parametrize("model", [[*DIT, "model.depth=2"], UNET])
+def test_compiled_blocks_learn_the_same(
+    train: Train, tmp_path: Path, vae: Path, model: list[str]
+) -> None:
+    run = [*model, f"representation.autoencoder={vae}", "trainer.max_steps=4"]
     train(tmp_path / "eager", *run)
     train(tmp_path / "compiled", *run, "compile=true")
     for one, two in zip(rows(tmp_path / "eager"), rows(tmp_path / "compiled"), strict=True):
@@ -66,5 +69,5 @@ def test_compiled_blocks_learn_the_same(train: Train, tmp_path: Path, vae: Path)
 
 
 def test_what_has_no_blocks_is_not_compiled(train: Train, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="compile=true compiles the blocks of a DiT"):
+    with pytest.raises(UserError, match="compile=true compiles the blocks of a DiT or U-Net"):
         train(tmp_path, *VAE, "compile=true", "trainer.max_steps=1")

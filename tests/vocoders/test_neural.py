@@ -14,16 +14,10 @@ from glissando.representations.spectrogram import Spectrogram
 from glissando.representations.spectrum import Spectrum
 from glissando.vocoders.neural import NeuralVocoder
 from glissando.vocoders.vocos import Vocos
-from tiny import DIT, Train, numbers, stored
+from tiny import DIT, VOCODER, Train, numbers, stored
 
 RATE, N_FFT, HOP, BANDS = 8000, 256, 64, 24
 MEL = ["representation.n_fft=256", "representation.hop=64", "representation.bands=24"]
-VOCODER = [
-    "model=vocoder", *MEL, "model.width=16", "model.depth=1", "loader.seconds=0.25",
-    "loader.batch_size=4", "loader.workers=0", "gan.adversarial_start=2",
-    "discriminator.parts.periods.width=1", "discriminator.parts.resolutions.width=2",
-    "discriminator.parts.resolutions.sizes=[128]", "reconstruction.sizes=[256,64]",
-]  # fmt: skip
 
 
 def vocoder() -> NeuralVocoder:

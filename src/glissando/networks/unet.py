@@ -150,6 +150,11 @@ class UNet(nn.Module):
         self.positions, self.skip_scale = positions, skip_scale
         self.checkpointing = checkpointing
 
+    @property
+    def blocks(self) -> list[UNetBlock]:
+        """All of the residual blocks, as a DiT lists its own."""
+        return [module for module in self.modules() if isinstance(module, UNetBlock)]
+
     def read(self, noise: Tensor, condition: Condition) -> Signals:
         """What each mechanism makes of the condition and the noise level `noise` (B,)."""
         return read_all(self.mechanisms, condition, self.fourier(noise))

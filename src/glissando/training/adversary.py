@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import lightning as L
 import torch
@@ -17,6 +17,9 @@ from glissando.losses.reconstruction import MapReconstruction, Reconstruction
 from glissando.metrics.reconstruction import MelError
 from glissando.training.demos import ReconstructionDemo
 from glissando.training.schedules import Schedule
+from glissando.training.sharding import Door, shard
+
+_T = TypeVar("_T")
 
 
 class AdversarialModule(L.LightningModule):
@@ -69,6 +72,7 @@ class AdversarialModule(L.LightningModule):
         # In a tuple so that windows and filters stay out of state_dict and of the optimizer.
         self._frozen = (reconstruction, MelError(sample_rate))
         self._show: tuple[Tensor, Tensor] | None = None
+        self._door: tuple[Door, ...] = ()  # in a tuple: its weights have a name already
 
     @property
     def averaged(self) -> nn.Module:
@@ -94,6 +98,19 @@ class AdversarialModule(L.LightningModule):
             make = self.discriminator_optimizer or self.optimizer
             optimizers.append(make(self.discriminator.parameters()))
         return optimizers
+
+    def configure_model(self) -> None:
+        if self.device_mesh is not None:
+            self._door = (Door({"generator": self.averaged}),)
+            for player in (*self._door, self.discriminator):
+                if player is not None:
+                    shard(player, self.device_mesh["data_parallel"])
+
+    def whole(self, step: Callable[[], _T]) -> _T:
+        """``step()``, in which alone the generator's weights may be used; it returns tensors, in
+        plain containers, for that is where the way back begins.
+        """
+        return self._door[0](step) if self._door else step()
 
     def on_fit_start(self) -> None:
         for module in self._frozen:

@@ -12,6 +12,7 @@ from glissando.datasets.base import Batch
 from glissando.losses.reconstruction import MapReconstruction, Reconstruction
 from glissando.metrics.codebooks import counts, kilobits, perplexity
 from glissando.metrics.reconstruction import si_sdr, snr
+from glissando.networks.bottlenecks.base import Coded
 from glissando.representations.autoencoder import Autoencoder
 from glissando.representations.base import sums
 from glissando.training.adversary import AdversarialModule, waveform
@@ -60,11 +61,15 @@ class AutoencoderModule(AdversarialModule):
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         representation, network = self.representation, self.representation.network
         x = representation.map_of(waveform(batch))
-        coded = network.encode_map(x)
-        decoded = network.decode_map(coded.sample(), *x.shape[2:]).float()
+
+        def reconstruct() -> tuple[Tensor, dict[str, Tensor]]:
+            coded = network.encode_map(x)
+            decoded = network.decode_map(coded.sample(), *x.shape[2:]).float()
+            return decoded, coded.penalties()
+
+        decoded, penalties = self.whole(reconstruct)
         real, made = (representation.inner.compared(each) for each in (x, decoded))
         terms = self._frozen[0](made, real)
-        penalties = coded.penalties()
         self.update(real, made, terms, batch_idx, self._weighted(penalties), penalties)
 
     def _weighted(self, penalties: dict[str, Tensor]) -> Tensor:
@@ -77,16 +82,19 @@ class AutoencoderModule(AdversarialModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         wave, representation = waveform(batch), self.representation
-        x = representation.map_of(wave)
-        coded = representation.network.encode_map(x)
-        settled = representation.network.bottleneck.settle(coded.mean)
-        decoded = representation.network.decode_map(settled, *x.shape[2:]).float()
+        network, x = representation.network, representation.map_of(wave)
+
+        def reconstruct() -> tuple[Coded, dict[str, Tensor], Tensor]:
+            coded = network.encode_map(x)
+            settled = network.bottleneck.settle(coded.mean)
+            return coded, coded.penalties(), network.decode_map(settled, *x.shape[2:]).float()
+
+        coded, penalties, decoded = self.whole(reconstruct)
         heard = representation.wave_of(decoded, wave.shape[-1])
         values = self.compare(
             wave, heard, batch_idx,
             learned=[representation.inner.compared(each) for each in (decoded, x)],
         )  # fmt: skip
-        penalties = coded.penalties()
         values["val/loss"] = values["val/loss"] + self._weighted(penalties)
         values["val/si_sdr"] = si_sdr(heard, wave).mean()
         values["val/snr"] = snr(heard, wave).mean()

@@ -137,10 +137,10 @@ def _begun(cfg: DictConfig, run: Run, ckpt: Path | None) -> int:
 
 
 def _compile(run: Run) -> None:
-    """Each block alone: they are alike, so one serves all; names in checkpoints stay."""
+    """Each block alone: those that are alike share one result; names in checkpoints stay."""
     blocks = blocks_of(run.module)
     if not blocks:
-        raise UserError("compile=true compiles the blocks of a DiT, and this model has none")
+        raise UserError("compile=true compiles the blocks of a DiT or U-Net: this model has none")
     for block in blocks:
         block.compile()
 
@@ -265,5 +265,6 @@ def _quiet() -> None:
         ".*module.s. in eval mode.*",
         ".*isinstance.treespec, LeafSpec.*",
         ".*`srun` command is available.*",
+        ".*FSDP2-wrapped module .* returned a view.*",  # which nobody here changes in place
     ):
         warnings.filterwarnings("ignore", text)

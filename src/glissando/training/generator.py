@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from glissando.datasets.base import Batch
 from glissando.losses.reconstruction import Reconstruction
@@ -39,10 +39,12 @@ class GeneratorModule(AdversarialModule):
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         reconstruction, _ = self._frozen
         wave = waveform(batch)
-        made = self.generator(self.generator.degrade(wave), wave.shape[-1])
+        made = self._made(wave)
         self.update(wave, made, reconstruction(made, wave), batch_idx)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         wave = waveform(batch)
-        made = self.generator(self.generator.degrade(wave), wave.shape[-1])
-        self.log_validation(self.compare(wave, made, batch_idx), batch)
+        self.log_validation(self.compare(wave, self._made(wave), batch_idx), batch)
+
+    def _made(self, wave: Tensor) -> Tensor:
+        return self.whole(lambda: self.generator(self.generator.degrade(wave), wave.shape[-1]))

@@ -37,21 +37,20 @@ class Door(nn.ModuleDict):
         return step()
 
 
-def shard(door: Door, mesh: Any) -> None:
-    """Shards ``door`` over ``mesh``: each block of its networks alone, then what is left.
+def shard(module: nn.Module, mesh: Any) -> None:
+    """Shards ``module`` over ``mesh``: each block of its networks alone, then what is left.
 
-    A block is an element of a ``ModuleList`` named ``blocks``. Weights are whole one block at a
-    time, so this sets how much memory that takes.
+    Weights are whole one block at a time, so this sets how much memory that takes.
     """
-    for block in blocks_of(door):
+    for block in blocks_of(module):
         fully_shard(block, mesh=mesh)
-    fully_shard(door, mesh=mesh, reshard_after_forward=True)
+    fully_shard(module, mesh=mesh, reshard_after_forward=True)
 
 
 def blocks_of(module: nn.Module) -> list[nn.Module]:
-    """The modules within that are called as one block each."""
+    """The modules within that are called as one block each: a network lists them in ``blocks``."""
     lists = [getattr(inner, "blocks", None) for inner in module.modules()]
-    return [block for each in lists if isinstance(each, nn.ModuleList) for block in each]
+    return [block for each in lists if isinstance(each, (nn.ModuleList, list)) for block in each]
 
 
 class Sharded(ModelParallelStrategy):

@@ -6,7 +6,6 @@ from typing import Any
 
 from lightning.pytorch.strategies import Strategy
 
-from glissando.errors import UserError
 from glissando.training.adversary import AdversarialModule
 from glissando.training.sharding import Sharded
 
@@ -15,18 +14,11 @@ def resolve(strategy: Any, module: Any, several: bool) -> Strategy | Any:
     """What Lightning takes for ``strategy``: ``auto``, ``ddp``, ``fsdp`` or a name of its own.
 
     ``several``: may there be more than one process?
-
-    Raises UserError for ``fsdp`` of a module that is not made to be sharded.
     """
-    adversarial = isinstance(module, AdversarialModule)
     if strategy == "fsdp":
-        if adversarial:
-            raise UserError(
-                "trainer=fsdp shards diffusion models: autoencoders and vocoders, which fit into "
-                "any GPU, train with trainer=ddp"
-            )
         return Sharded()
     if strategy == "ddp" or (strategy == "auto" and several):
         # One side's pass leaves the other side's weights unused.
+        adversarial = isinstance(module, AdversarialModule)
         return "ddp_find_unused_parameters_true" if adversarial else "ddp"
     return strategy
