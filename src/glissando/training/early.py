@@ -40,6 +40,9 @@ def look_over(cfg: DictConfig) -> None:
                 f"trainer.precision=16-mixed scales gradients, and {key}.clip would cut them as "
                 f"they are then: set {key}.clip=0, or trainer.precision=bf16-mixed"
             )
+    artifacts = cfg.logger.get("log_model", False)
+    if artifacts not in (True, False, "all"):
+        raise UserError(f"logger.log_model={artifacts} must be true, false or all")
     _positive("callbacks.demo.seconds", cfg.callbacks.demo.seconds)
     if cfg.core_seconds is not None:
         _positive("core_seconds", cfg.core_seconds)

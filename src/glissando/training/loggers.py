@@ -10,7 +10,6 @@ from typing import Any
 
 from lightning.pytorch.loggers import Logger
 
-from glissando.errors import UserError
 from glissando.training.weights_and_biases import LogModel, WeightsAndBiases
 
 log = logging.getLogger(__name__)
@@ -45,11 +44,7 @@ def wandb(
 
     Without a key wandb raises, and with one but without a network it waits minutes: so the key is
     looked for first and the wait is bounded, and after a failure the run is logged offline.
-
-    Raises UserError for a ``log_model`` that is neither true, false nor all.
     """
-    if log_model not in (True, False, "all"):
-        raise UserError(f"logger.log_model={log_model} must be true, false or all")
     import wandb as client
 
     if mode == "auto":
