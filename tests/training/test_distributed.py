@@ -269,6 +269,7 @@ def test_killed_ten_times_in_a_row(processes: Processes) -> None:
 
 ADVERSARIAL = {
     "vae": GAN, "quantized": [*GAN, "bottleneck=rvq"], "vocoder": VOCODER,
+    "balanced": [*GAN, "vae.balance=0.9"],
     "mel": [*MEL, "vae.adversarial_start=2", "representation.discriminator.width=4",
             "representation.discriminator.layers=1"],
 }  # fmt: skip
@@ -282,9 +283,9 @@ def alone() -> Iterator[None]:
         dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("name", [
-    "vae", *(pytest.param(name, marks=pytest.mark.slow) for name in ("quantized", "mel", "vocoder"))
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name", ["vae", *(pytest.param(n, marks=pytest.mark.slow) for n in ADVERSARIAL if n != "vae")]
+)
 @pytest.mark.usefixtures("alone")
 def test_an_adversary_sharded_over_one_process(train: Train, tmp_path: Path, name: str) -> None:
     """Gathered for use and freed after it, as over many: what is used elsewhere is not there."""
