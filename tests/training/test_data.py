@@ -30,7 +30,7 @@ def keys(clips: Clips, count: int) -> list[list[str]]:
 
 
 def epoch_size(shards: Path) -> int:
-    return Clips(str(shards), 1, 0.25)._stream("train", 0.25).samples
+    return Clips(str(shards), 1, 0.25).stream("train").samples
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])  # of 3 batches an epoch, from one shard

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -198,6 +199,24 @@ def test_flags_together(
     assert all(np.isfinite(float(row["train/loss"])) for row in numbers(folder))
     # Two processes of two clips, twice a step.
     assert read_training(folder / "checkpoints" / "last.ckpt")["consumed"] == 8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trainer", ["ddp", "fsdp"])
+def test_processes_find_one_batch(
+    processes: Processes, sharded: tuple[Path, Path, list[str]], trainer: str
+) -> None:
+    """And train as if they had been told: half of the 28 clips each, or fewer by memory."""
+    *_, dit = sharded
+    run = [*dit, f"trainer={trainer}", "trainer.max_steps=4"]
+    sought = processes(f"{trainer} sought", *run, "trainer.find_batch_size=true")
+    (batch,) = re.findall(r"batch_size: (\d+)\n", (sought / "config.yaml").read_text())
+    assert int(batch) == 14
+    told = processes(f"{trainer} told", *run, f"loader.batch_size={batch}")
+    assert losses(told) == losses(sought)
+    one, two = (read_training(f / "checkpoints" / "last.ckpt") for f in (told, sought))
+    for key in ("state_dict", "ema", "optimizer_states", "consumed", "place"):
+        torch.testing.assert_close(one[key], two[key], atol=0, rtol=0)
 
 
 @pytest.mark.slow

@@ -84,7 +84,11 @@ class Clips(L.LightningDataModule):
         self.consumed = 0  # batches of this rank since the beginning of training
         self.place = (0, 0)  # epoch, and how many of its samples all ranks have consumed
 
-    def _stream(self, split: str, seconds: float | None) -> ClipStream:
+    def stream(self, split: str) -> ClipStream:
+        """The clips of a split, in batches of this rank."""
+        seconds = self.seconds
+        if split == "valid" and self.valid_seconds is not None:
+            seconds = self.valid_seconds
         trainer = self.trainer
         rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         return open_stream(
@@ -93,7 +97,7 @@ class Clips(L.LightningDataModule):
         )  # fmt: skip
 
     def train_dataloader(self) -> DataLoader:
-        self._training = Endless(self._stream("train", self.seconds), *self.place)
+        self._training = Endless(self.stream("train"), *self.place)
         self.place = self._training.epoch, self._training.position
         return self._loader(self._training)
 
@@ -104,7 +108,7 @@ class Clips(L.LightningDataModule):
         self.place = settled(stream, epoch, position + _together(stream))
 
     def val_dataloader(self) -> DataLoader:
-        return self._loader(self._stream("valid", self.valid_seconds or self.seconds))
+        return self._loader(self.stream("valid"))
 
     def _loader(self, dataset: IterableDataset) -> DataLoader:
         return DataLoader(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from glissando.build import whole_number
 from glissando.errors import UserError
@@ -41,10 +41,9 @@ def look_over(cfg: DictConfig) -> None:
                 f"they are then: set {key}.clip=0, or trainer.precision=bf16-mixed"
             )
     _positive("callbacks.demo.seconds", cfg.callbacks.demo.seconds)
-    if cfg.core_seconds is not None:
-        _positive("core_seconds", cfg.core_seconds)
-    if cfg.callbacks.peak_tflops is not None:
-        _positive("callbacks.peak_tflops", cfg.callbacks.peak_tflops)
+    for key in ("core_seconds", "callbacks.peak_tflops", "trainer.batch_gib"):
+        if OmegaConf.select(cfg, key) is not None:
+            _positive(key, OmegaConf.select(cfg, key))
 
 
 def _positive(key: str, value: object) -> None:
