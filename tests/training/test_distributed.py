@@ -206,12 +206,12 @@ def test_flags_together(
 def test_processes_find_one_batch(
     processes: Processes, sharded: tuple[Path, Path, list[str]], trainer: str
 ) -> None:
-    """And train as if they had been told: half of the 28 clips each, or fewer by memory."""
+    """And train as if they had been told: half of the 33 clips each."""
     *_, dit = sharded
     run = [*dit, f"trainer={trainer}", "trainer.max_steps=4"]
     sought = processes(f"{trainer} sought", *run, "trainer.find_batch_size=true")
     (batch,) = re.findall(r"batch_size: (\d+)\n", (sought / "config.yaml").read_text())
-    assert int(batch) == 14
+    assert int(batch) == 16
     told = processes(f"{trainer} told", *run, f"loader.batch_size={batch}")
     assert losses(told) == losses(sought)
     one, two = (read_training(f / "checkpoints" / "last.ckpt") for f in (told, sought))
