@@ -34,6 +34,8 @@ def look_over(cfg: DictConfig) -> None:
             "clipped before they are scaled back: set optimizer.fused=false, or "
             "trainer.precision=bf16-mixed"
         )
+    if scaled and cfg.trainer.strategy == "fsdp":
+        raise UserError("trainer=fsdp scales no gradients: set trainer.precision=bf16-mixed")
     for key in ("vae", "gan"):
         if scaled and key in cfg and cfg[key].get("clip"):
             raise UserError(

@@ -18,7 +18,7 @@ from glissando.build import plain
 from glissando.checkpoints.instantiate import instantiate
 from glissando.errors import UserError
 from glissando.training import slurm
-from glissando.training.precision import resolve as resolve_precision
+from glissando.training.precision import precision_of
 from glissando.training.safe_io import SafeCheckpointIO
 from glissando.training.sharding import blocks_of
 from glissando.training.strategy import resolve as resolve_strategy
@@ -37,13 +37,13 @@ def trainer_of(
     """
     own = {key: value for key, value in plain(cfg.trainer).items() if key not in OURS}
     settings = {**own, **changed}
-    settings["precision"] = resolve_precision(settings["precision"], settings["accelerator"])
+    settings |= precision_of(settings["precision"], settings["accelerator"])
+    settings["plugins"] += [SafeCheckpointIO(), *slurm.environment()]
     several = settings["devices"] not in (1, "1") or settings["num_nodes"] > 1
     settings["strategy"] = resolve_strategy(settings["strategy"], module, several)
     try:
         return instantiate(
             settings, logger=False, callbacks=list(callbacks),
-            plugins=[SafeCheckpointIO(), *slurm.environment()],
             enable_progress_bar=False, enable_model_summary=False,
         )  # fmt: skip
     except InstantiationException as error:
