@@ -50,8 +50,6 @@ def find_batch(cfg: DictConfig, run: Run) -> int:
     trials = Trials(cfg, run)
     run.prepare()
     found = largest(trials, trials.cap, trials.cautious)
-    if cfg.compile:
-        torch._dynamo.reset()  # compiled for batches of any size: the run's is one
     of = f"{trials.room / GIB:.3g} GiB"
     if not found:
         raise UserError(
@@ -165,6 +163,8 @@ class Trials:
         gc.collect()  # the trainer and all that it refers to
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+        if self.cfg.compile:  # else what comes next, the run too, were compiled for any batch
+            torch._dynamo.reset()
         self.seen[rows], self.room = share, watch.room
         return share
 
