@@ -33,10 +33,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
-from glissando.build import plain
-from glissando.checkpoints.instantiate import instantiate
 from glissando.datasets.base import Batch
 from glissando.training.ema import EMA
+from glissando.training.trainer import trainer_of
 
 LEAST = 3  # steps that are timed, however slow
 
@@ -147,10 +146,9 @@ def steps_of(case: str, precision: str, steps: int, budget: float, overrides: li
     torch.set_float32_matmul_precision(cfg.matmul_precision)
     module = get_method(cfg.stage)(cfg).module
     batch, watch = batch_for(cfg, module), Watch(steps, budget)
-    trainer = instantiate(
-        plain(cfg.trainer), max_steps=steps + 2, val_check_interval=None, limit_val_batches=0,
-        callbacks=[EMA(cfg.ema), watch], logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False,
+    trainer = trainer_of(
+        cfg, module, [EMA(cfg.ema), watch], max_steps=steps + 2, val_check_interval=None,
+        limit_val_batches=0, enable_checkpointing=False,
     )  # fmt: skip
     trainer.fit(module, Same(batch, steps + 2))
     dtype = torch.bfloat16 if precision.startswith("bf16") else torch.float32

@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from hydra.errors import InstantiationException
 from hydra.utils import get_object
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
@@ -45,8 +44,7 @@ from glissando.generation import Generator
 from glissando.representations.autoencoder import Autoencoder
 from glissando.samplers.base import Sampler
 from glissando.samplers.noise import ClipNoise
-from glissando.training.precision import resolve
-from glissando.training.strategy import resolve as resolve_strategy
+from glissando.training.trainer import trainer_of
 from tiny import DIT, VAE, Train, numbers
 
 CONF = config_dir()
@@ -591,17 +589,12 @@ def test_a_schedule_stays_between_zero_and_one(option: str) -> None:
 
 @each("trainer")
 def test_a_trainer_starts_where_its_machine_is(option: str) -> None:
-    settings = mapping(composed("train", f"trainer={option}").trainer)
-    settings["precision"] = resolve(settings["precision"], settings["accelerator"])
+    cfg = composed("train", f"trainer={option}")
     module: Any = torch.nn.Module()
-    settings["strategy"] = resolve_strategy(settings["strategy"], module, several=True)
-    settings["devices"] = 1
-    there = settings["accelerator"] != "gpu" or torch.cuda.is_available()
-    with (
-        nullcontext() if there else pytest.raises(InstantiationException, match="No supported gpu")
-    ):
-        trainer = instantiate(settings, logger=False, enable_checkpointing=False)
-        assert trainer.max_steps == settings["max_steps"]
+    there = cfg.trainer.accelerator != "gpu" or torch.cuda.is_available()
+    with nullcontext() if there else pytest.raises(UserError, match="No supported gpu"):
+        trainer = trainer_of(cfg, module, [], devices=1, enable_checkpointing=False)
+        assert trainer.max_steps == cfg.trainer.max_steps
 
 
 def _with_hydra(*overrides: str) -> DictConfig:

@@ -54,6 +54,7 @@ MORE = [
     ("dit", "prepare.samples_per_shard=0", "prepare.samples_per_shard must be a whole number from"),
     ("dit", "representation.autoencoder=no/where", "representation.autoencoder=no/where does not"),
     ("dit", "data.channels=2", "the data has channels 2 and the autoencoder works at 1: set data."),
+    ("dit", "loader.lost=2", "loader.lost must be a share from 0 to 1, not 2"),
     ("dit", "diffusion.dropout=2", "diffusion.dropout must be between 0 and 1, not 2"),
     ("dit", "ema=2", "ema must be from 0 to below 1"),
     ("vae", "trainer.precision=bf17", "trainer: Precision 'bf17' is invalid"),

@@ -159,6 +159,12 @@ def test_a_lost_shard_is_named_and_left_out(there, server, caplog):
     assert server.count("000001.tar") == asked + 2 * 3  # HEAD and GET, thrice, and then no more
 
 
+def test_how_much_may_be_lost_is_a_flag(there, server):
+    server.fault = lambda path, number: "503" if path.endswith("000001.tar") else None
+    with pytest.raises(UserError, match=r"1 of 5 shards cannot be read, .* loader\.lost=0\.1 of"):
+        batches(there, lost=0.1)
+
+
 def test_a_lost_shard_comes_back(there, server, monkeypatch):
     from glissando.datasets import stream as streams
 
@@ -179,7 +185,10 @@ def test_workers_know_together_what_is_lost(there, server):
 def test_a_server_that_is_gone_is_one_line(tones, tmp_path):
     with servers.http(tones.parent) as server:
         out = referred(tmp_path / "out", f"{server.url}/{tones.name}")
-    with pytest.raises(UserError, match=r"shards cannot be read: http://127.*data\.retries=") as e:
+    with pytest.raises(
+        UserError,
+        match=r"shards cannot be read, with more than loader\.lost=0\.5 .* http://127.*data\.retries=",
+    ) as e:
         batches(out)
     assert "\n" not in str(e.value)
     with pytest.raises(Lost, match=r"http://127.*3 times in .*data\.retries="):

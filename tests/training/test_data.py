@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from glissando.datasets.base import Batch
+from glissando.datasets.shards import open_shards
 from glissando.errors import UserError
 from glissando.training.autoencoder import AutoencoderModule
 from glissando.training.data import Clips
@@ -30,7 +32,7 @@ def keys(clips: Clips, count: int) -> list[list[str]]:
 
 
 def epoch_size(shards: Path) -> int:
-    return Clips(str(shards), 1, 0.25)._stream("train", 0.25).samples
+    return Clips(str(shards), 1, 0.25).stream("train").samples
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])  # of 3 batches an epoch, from one shard
@@ -105,3 +107,21 @@ def test_a_run_sees_each_clip_once_an_epoch(
     first = [key for batch in seen[:4] for key in batch]
     assert len(first) == len(set(first)) == 10
     assert stored(tmp_path)["place"] == [1, 0]
+
+
+def test_how_many_samples_may_be_unreadable_is_a_flag(shards: Path, tmp_path: Path) -> None:
+    shutil.copytree(shards, tmp_path / "damaged")
+    shard = open_shards(tmp_path / "damaged", "train")[0]
+    offset, size = shard.samples[0]["members"]["flac"]
+    with Path(shard.tar).open("r+b") as file:
+        file.seek(offset)
+        file.write(bytes(size))
+    one_of_ten = Clips(str(tmp_path / "damaged"), 5, 0.25)
+    with pytest.raises(UserError, match=r"1 of 10 samples .* more than loader\.corrupt=0\.05 of"):
+        keys(one_of_ten, 2)
+    (first, second) = keys(Clips(str(tmp_path / "damaged"), 5, 0.25, corrupt=0.1), 2)
+    assert shard.samples[0]["key"] not in first + second
+    assert Clips(str(shards), 5, lost=0.3).stream("train").lost == 0.3
+    for wrong in (-0.1, 5):
+        with pytest.raises(UserError, match=r"loader\.corrupt must be a share from 0 to 1"):
+            Clips(str(shards), 5, corrupt=wrong)

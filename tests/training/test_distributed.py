@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -249,6 +250,24 @@ def test_a_u_net_is_the_same_run_and_goes_on_in_one_process(
     goes_on = processes("unet alone", *unet, *alone, f"ckpt={fsdp}")
     checkpoint = read_training(goes_on / "checkpoints" / "last.ckpt")
     assert (checkpoint["global_step"], checkpoint["consumed"]) == (6, 6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trainer", ["ddp", "fsdp"])
+def test_processes_find_one_batch(
+    processes: Processes, sharded: tuple[Path, Path, list[str]], trainer: str
+) -> None:
+    """And train as if they had been told: half of the 33 clips each."""
+    *_, dit = sharded
+    run = [*dit, f"trainer={trainer}", "trainer.max_steps=4"]
+    sought = processes(f"{trainer} sought", *run, "trainer.find_batch_size=true")
+    (batch,) = re.findall(r"batch_size: (\d+)\n", (sought / "config.yaml").read_text())
+    assert int(batch) == 16
+    told = processes(f"{trainer} told", *run, f"loader.batch_size={batch}")
+    assert losses(told) == losses(sought)
+    one, two = (read_training(f / "checkpoints" / "last.ckpt") for f in (told, sought))
+    for key in ("state_dict", "ema", "optimizer_states", "consumed", "place"):
+        torch.testing.assert_close(one[key], two[key], atol=0, rtol=0)
 
 
 @pytest.mark.slow

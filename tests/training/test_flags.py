@@ -12,9 +12,10 @@ from glissando.errors import UserError
 from tiny import DIT, Train, numbers, stored
 
 FLAGS = [
-    "trainer.precision=bf16-mixed", "trainer.accumulate_grad_batches=2",
-    "trainer.gradient_clip_val=0.5", "model.checkpointing=true", "compile=true", "ema=null",
-    "diffusion.mixup.p=0.5", "loader.workers=1",
+    "trainer.precision=bf16-mixed", "trainer.precision=16-mixed",
+    "trainer.accumulate_grad_batches=2", "trainer.gradient_clip_val=0.5",
+    "model.checkpointing=true", "compile=true", "ema=null", "diffusion.mixup.p=0.5",
+    "loader.workers=1",
 ]  # fmt: skip
 
 
@@ -23,6 +24,8 @@ FLAGS = [
 def test_any_two(train: Train, tmp_path: Path, vae: Path, pair: tuple[str, str]) -> None:
     """Three steps, of which the last is made by a resumed run."""
     run = [*DIT, f"representation.autoencoder={vae}", "schedule.steps=3", *pair]
+    if "trainer.precision=16-mixed" in pair:
+        run.append("optimizer.fused=false")
     train(tmp_path, *run, "trainer.max_steps=2")
     train(tmp_path, *run, "trainer.max_steps=3", "ckpt=last")
     losses = [float(row["train/loss"]) for row in numbers(tmp_path)]
@@ -49,3 +52,5 @@ def test_a_gradient_scaler_wants_an_optimizer_that_is_not_fused(
     run = [*DIT, f"representation.autoencoder={vae}", "trainer.precision=16-mixed"]
     with pytest.raises(UserError, match=r"set optimizer\.fused=false"):
         train(tmp_path, *run, "trainer.gradient_clip_val=1", "trainer.max_steps=1")
+    with pytest.raises(UserError, match=r"fsdp scales no gradients: set trainer\.precision=bf16"):
+        train(tmp_path, *run, "trainer=fsdp", "trainer.max_steps=1")

@@ -65,6 +65,25 @@ def test_accumulated_gradients_and_the_best_checkpoint(
     torch.testing.assert_close(one["state_dict"], two["state_dict"], atol=0, rtol=0)
 
 
+@pytest.mark.parametrize("stage", [pytest.param("dit", marks=pytest.mark.slow), "gan"])
+def test_a_gradient_scaler_goes_on_as_it_was(
+    train: Train, tmp_path: Path, vae: Path, stage: str
+) -> None:
+    """In float16 on a processor; the adversary's losses overflow at first and lower the scale."""
+    own = {"dit": [*DIT, f"representation.autoencoder={vae}"], "gan": [*GAN, "vae.clip=0"]}[stage]
+    run = [*own, "trainer.precision=16-mixed", "schedule.steps=8"]
+    train(tmp_path / "whole", *run, "trainer.max_steps=8")
+    for steps in (3, 8):
+        train(tmp_path / "parts", *run, f"trainer.max_steps={steps}", "ckpt=last")
+    one, two = stored(tmp_path / "whole"), stored(tmp_path / "parts")
+    scaler = one["MixedPrecision"]
+    assert scaler == two["MixedPrecision"]
+    assert 0 < scaler["_growth_tracker"] <= 8
+    assert (scaler["scale"] < 65536) == (stage == "gan")
+    for key in ("state_dict", "ema", "optimizer_states"):
+        torch.testing.assert_close(one[key], two[key], atol=0, rtol=0)
+
+
 def test_ctrl_c_saves_between_two_steps(
     train: Train, tmp_path: Path, vae: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
 ) -> None:

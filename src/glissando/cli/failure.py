@@ -61,7 +61,7 @@ def explain(exception: BaseException) -> str:
         where = f" for {place}" if place else ""
         elsewhere = "hydra.run.dir=…, for sample.py out=…"
         return f"no space left on the disk{where}: free some, or write elsewhere ({elsewhere})"
-    if any(_is_out_of_memory(cause) for cause in causes):
+    if any(is_out_of_memory(cause) for cause in causes):
         return (
             "out of memory: in training lower loader.batch_size= (trainer.accumulate_grad_batches= "
             "keeps the step as large), loader.seconds= or set model.checkpointing=true; in "
@@ -136,7 +136,8 @@ def _is_full(exception: BaseException) -> bool:
     return any(phrase in str(exception) for phrase in _FULL_PHRASES)
 
 
-def _is_out_of_memory(exception: BaseException) -> bool:
+def is_out_of_memory(exception: BaseException) -> bool:
+    """Does it say that memory is at its end, a GPU's or the machine's?"""
     # By name, for torch need not be imported to say so; on a processor torch raises RuntimeError.
     if isinstance(exception, MemoryError) or type(exception).__name__ == "OutOfMemoryError":
         return True

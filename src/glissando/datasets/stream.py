@@ -222,8 +222,8 @@ class ClipStream(IterableDataset):
         if bad > self.corrupt * self.stored:
             raise UserError(
                 f"{bad} of {self.stored} samples are unreadable, more than "
-                f"{self.corrupt:.0%}: delete their shards and run `glissando prepare` again; "
-                f"the last: {reason}"
+                f"loader.corrupt={self.corrupt:g} of them: delete their shards and run `glissando "
+                f"prepare` again, or allow more; the last: {reason}"
             )
 
     def _left_alone(self, which: int) -> bool:
@@ -240,7 +240,8 @@ class ClipStream(IterableDataset):
         )  # fmt: skip
         if samples > self.lost * self.stored:
             raise UserError(
-                f"{len(away)} of {len(self.shards)} shards cannot be read: {reason}"
+                f"{len(away)} of {len(self.shards)} shards cannot be read, with more than "
+                f"loader.lost={self.lost:g} of the samples: {reason}"
             ) from reason
 
 

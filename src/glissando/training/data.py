@@ -58,6 +58,9 @@ class Clips(L.LightningDataModule):
         root: the folder, audio or latents.
         batch_size, seconds, workers, cache: as ``open_stream`` and DataLoader take them.
         seed: of order and crops.
+        valid_seconds: length of a crop to validate with, where it is another.
+        corrupt, lost: shares of the samples that may be unreadable, or in shards that no server
+            gives, before the run ends (``ClipStream``).
     """
 
     def __init__(
@@ -69,6 +72,8 @@ class Clips(L.LightningDataModule):
         cache: bool = False,
         seed: int = 0,
         valid_seconds: float | None = None,
+        corrupt: float = 0.05,
+        lost: float = 0.5,
     ) -> None:
         super().__init__()
         for name, number, least in (("batch_size", batch_size, 1), ("workers", workers, 0)):
@@ -78,22 +83,30 @@ class Clips(L.LightningDataModule):
                 )
         if seconds is not None and seconds <= 0:
             raise UserError(f"loader.seconds must be above 0, or null for whole clips: {seconds}")
+        for name, share in (("corrupt", corrupt), ("lost", lost)):
+            if not isinstance(share, (int, float)) or not 0 <= share <= 1:
+                raise UserError(f"loader.{name} must be a share from 0 to 1, not {share}")
         self.root, self.batch_size, self.seconds = root, batch_size, seconds
         self.valid_seconds = valid_seconds
         self.workers, self.cache, self.seed = workers, cache, seed
+        self.corrupt, self.lost = corrupt, lost
         self.consumed = 0  # batches of this rank since the beginning of training
         self.place = (0, 0)  # epoch, and how many of its samples all ranks have consumed
 
-    def _stream(self, split: str, seconds: float | None) -> ClipStream:
+    def stream(self, split: str) -> ClipStream:
+        """The clips of a split, in batches of this rank."""
+        seconds = self.seconds
+        if split == "valid" and self.valid_seconds is not None:
+            seconds = self.valid_seconds
         trainer = self.trainer
         rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         return open_stream(
             self.root, split, seconds, self.batch_size, cache=self.cache and not self.workers,
-            seed=self.seed, rank=rank, world=world,
+            seed=self.seed, rank=rank, world=world, corrupt=self.corrupt, lost=self.lost,
         )  # fmt: skip
 
     def train_dataloader(self) -> DataLoader:
-        self._training = Endless(self._stream("train", self.seconds), *self.place)
+        self._training = Endless(self.stream("train"), *self.place)
         self.place = self._training.epoch, self._training.position
         return self._loader(self._training)
 
@@ -104,7 +117,7 @@ class Clips(L.LightningDataModule):
         self.place = settled(stream, epoch, position + _together(stream))
 
     def val_dataloader(self) -> DataLoader:
-        return self._loader(self._stream("valid", self.valid_seconds or self.seconds))
+        return self._loader(self.stream("valid"))
 
     def _loader(self, dataset: IterableDataset) -> DataLoader:
         return DataLoader(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from glissando.build import whole_number
 from glissando.errors import UserError
@@ -34,6 +34,8 @@ def look_over(cfg: DictConfig) -> None:
             "clipped before they are scaled back: set optimizer.fused=false, or "
             "trainer.precision=bf16-mixed"
         )
+    if scaled and cfg.trainer.strategy == "fsdp":
+        raise UserError("trainer=fsdp scales no gradients: set trainer.precision=bf16-mixed")
     for key in ("vae", "gan"):
         if scaled and key in cfg and cfg[key].get("clip"):
             raise UserError(
@@ -44,10 +46,9 @@ def look_over(cfg: DictConfig) -> None:
     if artifacts not in (True, False, "all"):
         raise UserError(f"logger.log_model={artifacts} must be true, false or all")
     _positive("callbacks.demo.seconds", cfg.callbacks.demo.seconds)
-    if cfg.core_seconds is not None:
-        _positive("core_seconds", cfg.core_seconds)
-    if cfg.callbacks.peak_tflops is not None:
-        _positive("callbacks.peak_tflops", cfg.callbacks.peak_tflops)
+    for key in ("core_seconds", "callbacks.peak_tflops", "trainer.batch_gib"):
+        if OmegaConf.select(cfg, key) is not None:
+            _positive(key, OmegaConf.select(cfg, key))
 
 
 def _positive(key: str, value: object) -> None:

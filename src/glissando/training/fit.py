@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
 import warnings
 from importlib import import_module
 from pathlib import Path
@@ -12,10 +11,8 @@ from typing import Any
 import lightning as L
 import torch
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import InstantiationException
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
@@ -28,6 +25,7 @@ from glissando.cli.conf import pretrained_dir
 from glissando.datasets.shards import read_dataset
 from glissando.errors import UserError
 from glissando.training import slurm
+from glissando.training.batch import find_batch, kept_batch
 from glissando.training.callbacks import Best, Facts, Speed, ValidateLast
 from glissando.training.csv_log import MetricsCSV
 from glissando.training.data import Position
@@ -36,12 +34,9 @@ from glissando.training.ema import EMA
 from glissando.training.guard import Guard
 from glissando.training.last import Last, Preempted
 from glissando.training.loggers import close
-from glissando.training.precision import resolve as resolve_precision
 from glissando.training.processor_time import ProcessorTime
 from glissando.training.progress import ProgressBar, say
-from glissando.training.safe_io import SafeCheckpointIO
-from glissando.training.sharding import blocks_of
-from glissando.training.strategy import resolve as resolve_strategy
+from glissando.training.trainer import broken_off, compile_blocks, trainer_of
 
 
 def train(cfg: DictConfig) -> float | None:
@@ -52,17 +47,20 @@ def train(cfg: DictConfig) -> float | None:
     """
     _quiet()
     look_over(cfg)
-    L.seed_everything(cfg.seed, workers=True, verbose=False)
     torch.set_float32_matmul_precision(cfg.matmul_precision)
     folder = Path(HydraConfig.get().runtime.output_dir)
     ckpt = resume_from(cfg.ckpt, folder)
+    if cfg.trainer.find_batch_size:
+        cfg.loader.batch_size = _batch(cfg, ckpt)
+    # What comes next does not know whether a batch was sought.
+    L.seed_everything(cfg.seed, workers=True, verbose=False)
     run = _stage(cfg.stage)(cfg)
     clock = ProcessorTime(run.facts, cfg.core_seconds)
     speed = Speed(cfg.loader.batch_size, _batches(cfg, run), cfg.callbacks.peak_tflops)
     trainer = _trainer(cfg, run, folder, clock, speed)
     begun = _begun(cfg, run, ckpt)
     if cfg.compile:
-        _compile(run)
+        compile_blocks(run.module)
     for note in run.notes:
         say(note)
     if trainer.is_global_zero:
@@ -122,6 +120,15 @@ def _stage(name: str) -> Any:
     return getattr(import_module(module), function)
 
 
+def _batch(cfg: DictConfig, ckpt: Path | None) -> int:
+    """What ``trainer.find_batch_size=true`` makes of ``loader.batch_size``."""
+    if ckpt is not None:
+        return kept_batch(ckpt)
+    run = _stage(cfg.stage)(cfg)
+    _begun(cfg, run, None)  # refuses before the search what would be refused after it
+    return find_batch(cfg, run)
+
+
 def _begun(cfg: DictConfig, run: Run, ckpt: Path | None) -> int:
     """The step that the run begins at; loads ``init=``, and looks whether ``ckpt`` will fit."""
     if ckpt is not None:
@@ -134,15 +141,6 @@ def _begun(cfg: DictConfig, run: Run, ckpt: Path | None) -> int:
         _load(run.module, stored.weights, f"init={cfg.init} does not fit model={cfg.name}")
         say(f"weights from {stored.path}")
     return 0
-
-
-def _compile(run: Run) -> None:
-    """Each block alone: those that are alike share one result; names in checkpoints stay."""
-    blocks = blocks_of(run.module)
-    if not blocks:
-        raise UserError("compile=true compiles the blocks of a DiT or U-Net: this model has none")
-    for block in blocks:
-        block.compile()
 
 
 def _tell_small(run: Run, trainer: L.Trainer) -> None:
@@ -190,14 +188,11 @@ def _check_fit(own: dict[str, Tensor], given: dict[str, Tensor], fault: str) -> 
 
 def _fit(trainer: L.Trainer, run: Run, ckpt: Path | None) -> None:
     try:
-        trainer.fit(run.module, run.data, ckpt_path=ckpt, weights_only=True)
-    except SIGTERMException:
-        raise SystemExit(128 + signal.SIGTERM) from None
+        with broken_off():
+            trainer.fit(run.module, run.data, ckpt_path=ckpt, weights_only=True)
     except Preempted as preempted:
         slurm.make_way(preempted)
         raise SystemExit(128 + preempted.number) from None
-    except SystemExit:  # what Lightning makes of Ctrl-C
-        raise KeyboardInterrupt from None
     finally:
         close(trainer.loggers)
 
@@ -231,26 +226,12 @@ def _trainer(
     callbacks.append(Last(_last(folder), checkpoint.every_n_train_steps, good=lambda: guard.good))
     if checkpoint.save_top_k:
         callbacks.append(Best(folder / "checkpoints", cfg.monitor, checkpoint.save_top_k))
-    settings = plain(cfg.trainer)
-    settings["precision"] = resolve_precision(settings["precision"], settings["accelerator"])
-    # Lightning counts batches here, and steps everywhere else.
-    settings["val_check_interval"] *= _batches(cfg, run)
-    several = settings["devices"] not in (1, "1") or settings["num_nodes"] > 1
-    settings["strategy"] = resolve_strategy(settings["strategy"], run.module, several)
-    try:
-        return instantiate(
-            settings, logger=False, callbacks=callbacks,
-            plugins=[SafeCheckpointIO(), *slurm.environment()],
-            enable_progress_bar=False, enable_model_summary=False, default_root_dir=str(folder),
-            max_epochs=-1,
-        )  # fmt: skip
-    except InstantiationException as error:  # a value that Lightning does not take, in its words
-        hint = (
-            ""
-            if settings["accelerator"] in ("auto", "cpu")
-            else "; trainer=auto takes what is there"
-        )
-        raise UserError(f"trainer: {error.__cause__ or error}{hint}") from error
+    batches = _batches(cfg, run)
+    return trainer_of(
+        cfg, run.module, callbacks, default_root_dir=str(folder), max_epochs=-1,
+        # Lightning counts batches here, and steps everywhere else.
+        val_check_interval=cfg.trainer.val_check_interval * batches,
+    )  # fmt: skip
 
 
 def _quiet() -> None:

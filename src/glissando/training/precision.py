@@ -1,8 +1,25 @@
-"""``trainer.precision=auto``."""
+"""``trainer.precision=``."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+from lightning.pytorch.plugins.precision import MixedPrecision
+
+
+def precision_of(precision: str, accelerator: str) -> dict[str, Any]:
+    """Arguments of Lightning's trainer for ``trainer.precision=``.
+
+    On a processor Lightning takes 16-mixed for bf16-mixed, with its plugin it does as it is told.
+    """
+    precision = resolve(precision, accelerator)
+    on_cpu = accelerator == "cpu" or (
+        accelerator == "auto" and not torch.accelerator.is_available()
+    )
+    if precision == "16-mixed" and on_cpu:
+        return {"precision": None, "plugins": [MixedPrecision(precision, "cpu")]}
+    return {"precision": precision, "plugins": []}
 
 
 def resolve(precision: str, accelerator: str) -> str:
