@@ -11,11 +11,12 @@ from numpy.lib import format as npy
 
 from glissando.datasets.base import Refused
 
+Buffer = bytes | bytearray | memoryview
 #: Bytes of all arrays of one npz together, unpacked. A curve of ten minutes has 2 MB.
 LARGEST = 64 * 2**20
 
 
-def array_of(content: bytes | bytearray) -> np.ndarray:
+def array_of(content: Buffer) -> np.ndarray:
     """The array of an npy file, without a copy: it may be written to if ``content`` may.
 
     Raises Refused for what is no npy, for objects (a pickle would run code) and where the header
@@ -34,7 +35,7 @@ def array_of(content: bytes | bytearray) -> np.ndarray:
     return np.frombuffer(content, dtype, count, size).reshape(shape, order="F" if fortran else "C")
 
 
-def arrays_of(content: bytes | bytearray) -> dict[str, np.ndarray]:
+def arrays_of(content: Buffer) -> dict[str, np.ndarray]:
     """The arrays of an npz file by name. Raises Refused as ``array_of``, and beyond ``LARGEST``."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as file:

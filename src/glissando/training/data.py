@@ -87,9 +87,10 @@ class Clips(L.LightningDataModule):
     def _stream(self, split: str, seconds: float | None) -> ClipStream:
         trainer = self.trainer
         rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+        machines = trainer.num_nodes if trainer else 1
         return open_stream(
             self.root, split, seconds, self.batch_size, cache=self.cache and not self.workers,
-            seed=self.seed, rank=rank, world=world,
+            seed=self.seed, rank=rank, world=world, machines=machines,
         )  # fmt: skip
 
     def train_dataloader(self) -> DataLoader:
