@@ -174,9 +174,7 @@ def of(kind, done):
 
 
 @pytest.mark.parametrize("reason", ["machines", "room"])
-def test_the_disk_is_told_of_samples_and_of_nothing_else(
-    root, tmp_path, told, monkeypatch, reason
-):
+def test_the_disk_is_told_of_samples_and_of_nothing_else(root, tmp_path, told, monkeypatch, reason):
     """One stretch a sample, npy and json together, where shards are not read whole."""
     encode_dataset(root, tmp_path / "z", encode, "mean", HOP, progress=False)
     told.clear()

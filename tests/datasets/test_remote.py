@@ -17,8 +17,10 @@ from torch.utils.data import DataLoader
 
 from glissando.datasets import remote
 from glissando.datasets.dataset_folder import is_prepared
+from glissando.datasets.latents import encode_dataset, latent_sums
 from glissando.datasets.prepare import prepare
 from glissando.datasets.remote import Access, Lost
+from glissando.datasets.samples import all_attributes
 from glissando.datasets.shards import open_shards, read_dataset
 from glissando.datasets.stores import store
 from glissando.datasets.stream import open_stream
@@ -320,7 +322,7 @@ def test_an_index_from_elsewhere_cannot_mislead(tones, server, tmp_path):
         shutil.rmtree(bad)
 
 
-def test_s3(tones, tmp_path, monkeypatch):
+def test_s3(tones, coded, tmp_path, monkeypatch):
     pytest.importorskip("s3fs")
     moto = pytest.importorskip("moto.server")
     import boto3
@@ -336,9 +338,11 @@ def test_s3(tones, tmp_path, monkeypatch):
             monkeypatch.setenv(name, value)
         client = boto3.client("s3")
         client.create_bucket(Bucket="music")
-        for path in tones.rglob("*"):
-            if path.is_file():
-                client.upload_file(str(path), "music", f"set/{path.relative_to(tones).as_posix()}")
+        for name, root in (("set", tones), ("coded", coded)):
+            for path in root.rglob("*"):
+                if path.is_file():
+                    key = f"{name}/{path.relative_to(root).as_posix()}"
+                    client.upload_file(str(path), "music", key)
         prepared = referred(tmp_path / "out", "s3://music/set")
         assert same(batches(prepared), batches(tones))
         assert same(batches(prepared, workers=2, position=12), batches(tones, position=12))
@@ -347,6 +351,10 @@ def test_s3(tones, tmp_path, monkeypatch):
         assert same(batches(plain), batches(listed))
         cached = referred(tmp_path / "c", "s3://music/set", cache=str(tmp_path / "cache"))
         assert same(batches(cached), batches(tones))
+        there = referred(tmp_path / "z", "s3://music/coded")
+        assert latents(open_stream(there, "train", 0.2, 4)) == latents(
+            open_stream(coded, "train", 0.2, 4)
+        )
         client.delete_object(Bucket="music", Key="set/train/000001.tar")
         missing = batches(prepared)
         assert [len(batch) for batch in missing] == [4] * 9
@@ -354,6 +362,97 @@ def test_s3(tones, tmp_path, monkeypatch):
             referred(tmp_path / "none", "s3://music/nothing")
     finally:
         server.stop()
+
+
+def mean(wave):
+    """(B, 1, L) -> (B, 2, 1, T): the mean of each hop, and its negative."""
+    mean = wave.unflatten(-1, (-1, 100)).mean(-1, keepdim=True).transpose(-1, -2)
+    return torch.cat([mean, -mean], 1)
+
+
+def latents(stream, workers=0):
+    return [
+        (batch.keys, batch.attributes, batch.latent.tolist())
+        for batch in DataLoader(stream, batch_size=None, num_workers=workers)
+    ]
+
+
+@pytest.fixture(scope="module")
+def coded(tones):
+    out = tones.parent / "coded"
+    encode_dataset(tones, out, mean, "mean", 100, progress=False)
+    return out
+
+
+def test_latents_on_a_server_are_those_on_the_disk(coded, server, tmp_path):
+    out = referred(tmp_path / "out", f"{server.url}/coded")
+    facts, local = read_dataset(out), read_dataset(coded)
+    assert facts["kind"] == "latent"
+    for name in ("sample_rate", "channels", "hop", "latent", "representation"):
+        assert facts[name] == local[name]
+    whole = latents(open_stream(coded, "train", 0.2, 4))
+    server.asked.clear()
+    assert latents(open_stream(out, "train", 0.2, 4)) == whole
+    assert server.count(".tar") == 36 + 5  # a request a sample, json and all; a shard's size
+    assert latents(open_stream(out, "train", 0.2, 4), workers=2) == whole
+    assert latents(open_stream(out, "valid", None, 4)) == latents(
+        open_stream(coded, "valid", None, 4)
+    )
+    cached = referred(tmp_path / "c", f"{server.url}/coded", cache=str(tmp_path / "cache"))
+    assert latents(open_stream(cached, "train", 0.2, 4)) == whole
+    server.fault = lambda path, number: "503"
+    assert latents(open_stream(cached, "train", 0.2, 4)) == whole  # which needs no server
+    server.fault = lambda path, number: "cut" if number % 3 == 1 else None
+    assert latents(open_stream(out, "train", 0.2, 4)) == whole
+    stream = open_stream(out, "train", 0.2, 4)
+    stream.seek(0, position=12)
+    assert latents(stream) == whole[3:]
+    assert torch.equal(latent_sums(out, progress=False)[0], latent_sums(coded, progress=False)[0])
+    attributes = [row for shard in open_shards(out, "train") for row in all_attributes(shard)]
+    assert [row["caption"] for row in attributes] == [f"ramp {i}" for i in range(37)]
+
+
+def test_lost_latents_are_left_out_and_named(coded, server, tmp_path, caplog):
+    out = referred(tmp_path / "out", f"{server.url}/coded")
+    server.fault = lambda path, number: "503" if path.endswith("train/000001.tar") else None
+    found = latents(open_stream(out, "train", 0.2, 4))
+    assert [len(keys) for keys, *_ in found] == [4] * 9
+    assert "1 of 5 now" in caplog.text
+    assert "train/000001.tar: the server answers 503" in caplog.text
+
+
+def test_audio_on_a_server_is_encoded_as_on_the_disk(coded, server, tones, there, tmp_path):
+    server.fault = lambda path, number: "503" if number % 7 == 0 else None
+    encode_dataset(there, tmp_path / "z", mean, "mean", 100, progress=False)
+    assert latents(open_stream(tmp_path / "z", "train", 0.2, 4)) == latents(
+        open_stream(coded, "train", 0.2, 4)
+    )
+    # A clip that a server no longer has is no clip that cannot be encoded.
+    server.fault = lambda path, number: "404" if number > at + 9 else None
+    at = len(server.asked)
+    with pytest.raises(Lost):
+        encode_dataset(there, tmp_path / "y", mean, "mean", 100, progress=False)
+    server.fault = lambda path, number: None
+    facts = encode_dataset(there, tmp_path / "y", mean, "mean", 100, progress=False)
+    assert facts["splits"]["train"]["samples"] == 37
+
+
+@pytest.mark.parametrize(
+    ("root", "options", "line"),
+    [
+        ("coded::{tones}", {}, r"mixes .*coded and .* are latents of different repr.*or .* audio"),
+        ("coded::other", {}, r"mixes .*coded and .*other are latents of different"),
+        ("coded", {"sample_rate": 16000}, r"sample_rate 8000: set data\.sample_rate=8000"),
+        ("coded", {"channels": 2}, r"channels 1: set data\.channels=1"),
+    ],
+)
+def test_latents_that_do_not_go_together(coded, tones, tmp_path, root, options, line):
+    if "other" in root:
+        encode_dataset(tones, tones.parent / "other", mean, "another", 100, progress=False)
+    names = [str(tones.parent / name.format(tones=tones.name)) for name in root.split("::")]
+    with pytest.raises(UserError, match=line) as error:
+        referred(tmp_path / "out", names, **options)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.slow

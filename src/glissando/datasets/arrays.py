@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import math
 import zipfile
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 from numpy.lib import format as npy
@@ -26,13 +28,10 @@ def array_of(content: Buffer) -> np.ndarray:
     size += int.from_bytes(content[8:size], "little")
     if not 10 <= size <= min(len(content), 4096):
         raise Refused("no npy array")
-    shape, fortran, dtype = _header(bytes(content[:size]))
-    count = 1
-    for length in shape:
-        count *= length
-    if count * dtype.itemsize != len(content) - size:
+    shape, order, dtype, length = _header(bytes(content[:size]))
+    if length != len(content) - size:
         raise Refused(f"an array said to be {shape} in {len(content)} bytes")
-    return np.frombuffer(content, dtype, count, size).reshape(shape, order="F" if fortran else "C")
+    return np.ndarray(shape, dtype, content, size, order=order)
 
 
 def arrays_of(content: Buffer) -> dict[str, np.ndarray]:
@@ -48,7 +47,8 @@ def arrays_of(content: Buffer) -> dict[str, np.ndarray]:
 
 
 @lru_cache(maxsize=1024)  # most samples share theirs, and parsing one costs as much as reading it
-def _header(head: bytes) -> tuple[tuple[int, ...], bool, np.dtype]:
+def _header(head: bytes) -> tuple[tuple[int, ...], Literal["C", "F"], np.dtype, int]:
+    """Shape, order, type and the bytes of an array."""
     file = io.BytesIO(head)
     try:
         old = npy.read_magic(file) == (1, 0)
@@ -58,4 +58,4 @@ def _header(head: bytes) -> tuple[tuple[int, ...], bool, np.dtype]:
         raise Refused(f"no npy array ({error})") from None
     if dtype.hasobject:
         raise Refused("an array of Python objects")
-    return shape, fortran, dtype
+    return shape, "F" if fortran else "C", dtype, math.prod(shape) * dtype.itemsize

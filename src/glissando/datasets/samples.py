@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -17,10 +19,14 @@ from glissando.datasets.audio import AUDIO, converted, decode, stretch
 from glissando.datasets.base import Refused
 from glissando.datasets.captions import captioned, short
 from glissando.datasets.shards import Shard
-from glissando.datasets.stores import window
+from glissando.datasets.stores import is_remote, window
 
 #: A member longer than this is read piecewise while it is decoded, a shorter one at once.
 AT_ONCE = 512 * 1024
+#: Requests that a server is to answer at a time, where many small ones are made.
+AT_A_TIME = 16
+#: The members that describe a sample.
+TEXTS = ("json", "txt")
 
 
 class Piece(NamedTuple):
@@ -137,7 +143,7 @@ class LatentReader:
         return Piece(sample["key"], data, placed(attributes, start / self.frame_rate))
 
     def _whole(self, shard: Shard, sample: Mapping[str, Any]) -> tuple[np.ndarray, dict[str, Any]]:
-        members = shard.members(sample, ("npy", "npz", *_texts(sample)))
+        members = shard.members(_described_briefly(sample), ("npy", "npz", *TEXTS))
         latent = _latent(members["npy"])
         attributes = _with_caption(shard, sample, described(members))
         if "npz" in members:
@@ -159,6 +165,15 @@ def attributes_of(shard: Shard, sample: Mapping[str, Any]) -> dict[str, Any]:
     return _with_caption(shard, sample, written(shard, sample))
 
 
+def all_attributes(shard: Shard) -> Iterator[dict[str, Any]]:
+    """``attributes_of`` every sample in turn; a server is asked for several at once."""
+    if not is_remote(shard.tar):
+        yield from (attributes_of(shard, sample) for sample in shard.samples)
+        return
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        yield from pool.map(partial(attributes_of, shard), shard.samples)
+
+
 def _with_caption(
     shard: Shard, sample: Mapping[str, Any], attributes: dict[str, Any]
 ) -> dict[str, Any]:
@@ -174,13 +189,16 @@ def written(shard: Shard, sample: Mapping[str, Any]) -> dict[str, Any]:
     Raises Refused for what is no description of a clip: too long, not an object, a caption that
     is no text, times that are no numbers.
     """
-    return described(shard.members(sample, _texts(sample)))
+    return described(shard.members(_described_briefly(sample), TEXTS))
 
 
-def _texts(sample: Mapping[str, Any]) -> list[str]:
-    """The members that describe a sample. Raises Refused where one is too long for that."""
+def _described_briefly(sample: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The sample. Raises Refused where a text is too long to be read for a description."""
     places = sample["members"]
-    return [name for name in ("json", "txt") if name in places and short(places[name][1], name)]
+    for name in TEXTS:
+        if name in places:
+            short(places[name][1], name)
+    return sample
 
 
 def described(texts: Mapping[str, Buffer]) -> dict[str, Any]:

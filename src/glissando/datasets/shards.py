@@ -22,9 +22,10 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -150,20 +151,20 @@ class Shard:
         """Have the disk begin to read a sample that is wanted whole soon, or (None) all of the
         tar; other stores are waited for."""
         if not is_remote(self.tar) and isinstance(self._file, LocalFile):
-            begin, end = _stretch(sample["members"].values()) if sample else (0, self.index["bytes"])
+            begin, end, _ = _stretch(sample["members"]) if sample else (0, self.index["bytes"], 0)
             self._file.expect(begin, end - begin)
 
     def member(self, sample: Mapping[str, Any], name: str) -> bytearray:
         """The whole of one member of a sample of this shard."""
         return self.read(*sample["members"][name])
 
-    def members(self, sample: Mapping[str, Any], names: Iterable[str]) -> dict[str, memoryview]:
+    def members(self, sample: Mapping[str, Any], names: Container[str]) -> dict[str, memoryview]:
         """Those of the members ``names`` that a sample has, whole; neighbours by one read."""
-        places = {name: sample["members"][name] for name in names if name in sample["members"]}
+        places = {name: place for name, place in sample["members"].items() if name in names}
         if not places:
             return {}
-        begin, end = _stretch(places.values())
-        if end - begin > sum(size for _, size in places.values()) + NEAR:
+        begin, end, size = _stretch(places)
+        if end - begin > size + NEAR:
             return {name: memoryview(self.read(*place)) for name, place in places.items()}
         content = memoryview(self.read(begin, end - begin))
         return {name: content[at - begin : at - begin + n] for name, (at, n) in places.items()}
@@ -173,9 +174,10 @@ class Shard:
         return {"path": self.path, "access": self.access, "caption": self.caption}
 
 
-def _stretch(places: Iterable[Sequence[int]]) -> tuple[int, int]:
-    """Where the first of some members, each (offset, size), begins and the last ends."""
-    return min(at for at, _ in places), max(at + size for at, size in places)
+def _stretch(places: Mapping[str, Sequence[int]]) -> tuple[int, int, int]:
+    """Where the first of some members begins and the last ends, and the bytes that are theirs."""
+    offsets, sizes = zip(*places.values(), strict=True)
+    return min(offsets), max(map(add, offsets, sizes)), sum(sizes)
 
 
 def is_whole(path: Path, mark: str) -> bool:

@@ -183,13 +183,19 @@ class ClipStream(IterableDataset):
 
     def _expect(self, step: np.ndarray) -> None:
         """The disk reads ahead of us: in a shuffled order the system cannot know what comes."""
-        for which, row in zip(*map(np.ndarray.tolist, self._places(step)), strict=True):
+        for which, row in zip(*(column.tolist() for column in self._places(step)), strict=True):
             with suppress(UserError, OSError):  # reading it will tell
                 self.shards[which].expect(self.shards[which].samples[row])
 
     def _pieces(self, step: np.ndarray, order: np.ndarray, epoch: int) -> list[Piece]:
-        places = zip(step.tolist(), *map(np.ndarray.tolist, self._places(step)), strict=True)
-        pieces = [self._piece(*place, epoch) for place in places]
+        bad, until, now = self._bad.numpy(), self._until.numpy(), time.monotonic()
+        which, rows = (column.tolist() for column in self._places(step))
+        pieces = [
+            None
+            if bad[visit % self.stored] or until[shard] > now
+            else self._piece(visit, shard, row, epoch)
+            for visit, shard, row in zip(step.tolist(), which, rows, strict=True)
+        ]
         for row, piece in enumerate(pieces):
             if piece is None:
                 pieces[row] = self._substitute(int(step[row]), order, epoch)
@@ -200,10 +206,11 @@ class ClipStream(IterableDataset):
         tried = 0
         for ahead in range(1, len(order)):
             instead = int(order[(at + ahead) % len(order)])
-            which, row = (int(place[0]) for place in self._places(np.array([instead])))
-            if self._left_alone(which):
+            (which,), (row,) = self._places(np.array([instead]))
+            if self._until[which] > time.monotonic():
                 continue
-            piece = self._piece(instead, which, row, epoch)
+            bad = self._bad[instead % self.stored]
+            piece = None if bad else self._piece(instead, int(which), int(row), epoch)
             if piece is not None:
                 return piece
             tried += 1
@@ -221,8 +228,6 @@ class ClipStream(IterableDataset):
         return which, numbers - self.starts[which]
 
     def _piece(self, visit: int, which: int, row: int, epoch: int) -> Piece | None:
-        if self._bad.numpy()[visit % self.stored] or self._left_alone(which):
-            return None
         shard = self.shards[which]
         place = 0.5
         if self.train and self.length is not None:
@@ -248,9 +253,6 @@ class ClipStream(IterableDataset):
                 f"{self.corrupt:.0%}: delete their shards and run `glissando prepare` again; "
                 f"the last: {reason}"
             )
-
-    def _left_alone(self, which: int) -> bool:
-        return bool(self._until.numpy()[which] > time.monotonic())
 
     def _leave_alone(self, which: int, reason: Lost) -> None:
         now = time.monotonic()
