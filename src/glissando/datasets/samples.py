@@ -26,7 +26,9 @@ AT_ONCE = 512 * 1024
 #: Requests that a server is to answer at a time, where many small ones are made.
 AT_A_TIME = 16
 #: The members that describe a sample.
-TEXTS = ("json", "txt")
+TEXTS = frozenset({"json", "txt"})
+#: And those of a latent.
+CODED = TEXTS | {"npy", "npz"}
 
 
 class Piece(NamedTuple):
@@ -143,7 +145,7 @@ class LatentReader:
         return Piece(sample["key"], data, placed(attributes, start / self.frame_rate))
 
     def _whole(self, shard: Shard, sample: Mapping[str, Any]) -> tuple[np.ndarray, dict[str, Any]]:
-        members = shard.members(_described_briefly(sample), ("npy", "npz", *TEXTS))
+        members = shard.members(_described_briefly(sample), CODED)
         latent = _latent(members["npy"])
         attributes = _with_caption(shard, sample, described(members))
         if "npz" in members:
@@ -194,10 +196,8 @@ def written(shard: Shard, sample: Mapping[str, Any]) -> dict[str, Any]:
 
 def _described_briefly(sample: Mapping[str, Any]) -> Mapping[str, Any]:
     """The sample. Raises Refused where a text is too long to be read for a description."""
-    places = sample["members"]
-    for name in TEXTS:
-        if name in places:
-            short(places[name][1], name)
+    for name in TEXTS & sample["members"].keys():
+        short(sample["members"][name][1], name)
     return sample
 
 

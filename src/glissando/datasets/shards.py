@@ -21,11 +21,11 @@ import hashlib
 import io
 import json
 import os
+import sys
 import tarfile
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from functools import cached_property
-from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -151,19 +151,22 @@ class Shard:
         """Have the disk begin to read a sample that is wanted whole soon, or (None) all of the
         tar; other stores are waited for."""
         if not is_remote(self.tar) and isinstance(self._file, LocalFile):
-            begin, end, _ = _stretch(sample["members"]) if sample else (0, self.index["bytes"], 0)
+            places = sample["members"].values() if sample else [(0, self.index["bytes"])]
+            begin, end, _ = _stretch(places)
             self._file.expect(begin, end - begin)
 
     def member(self, sample: Mapping[str, Any], name: str) -> bytearray:
         """The whole of one member of a sample of this shard."""
         return self.read(*sample["members"][name])
 
-    def members(self, sample: Mapping[str, Any], names: Container[str]) -> dict[str, memoryview]:
+    def members(self, sample: Mapping[str, Any], names: Set[str]) -> dict[str, memoryview]:
         """Those of the members ``names`` that a sample has, whole; neighbours by one read."""
-        places = {name: place for name, place in sample["members"].items() if name in names}
+        places = sample["members"]
+        if not names >= places.keys():
+            places = {name: place for name, place in places.items() if name in names}
         if not places:
             return {}
-        begin, end, size = _stretch(places)
+        begin, end, size = _stretch(places.values())
         if end - begin > size + NEAR:
             return {name: memoryview(self.read(*place)) for name, place in places.items()}
         content = memoryview(self.read(begin, end - begin))
@@ -174,10 +177,14 @@ class Shard:
         return {"path": self.path, "access": self.access, "caption": self.caption}
 
 
-def _stretch(places: Mapping[str, Sequence[int]]) -> tuple[int, int, int]:
+def _stretch(places: Iterable[Sequence[int]]) -> tuple[int, int, int]:
     """Where the first of some members begins and the last ends, and the bytes that are theirs."""
-    offsets, sizes = zip(*places.values(), strict=True)
-    return min(offsets), max(map(add, offsets, sizes)), sum(sizes)
+    begin, end, own = sys.maxsize, 0, 0
+    for offset, size in places:  # a loop is twice as fast as min, max and sum
+        begin = offset if offset < begin else begin
+        end = offset + size if offset + size > end else end
+        own += size
+    return (begin, end, own) if own else (0, 0, 0)
 
 
 def is_whole(path: Path, mark: str) -> bool:
