@@ -455,6 +455,49 @@ def test_latents_that_do_not_go_together(coded, tones, tmp_path, root, options, 
     assert "\n" not in str(error.value)
 
 
+@pytest.fixture
+def bucket(monkeypatch):
+    """An empty bucket ``gs://music`` of a GCS that answers on loopback, as gcsfs sees it."""
+    # Before gcsfs is imported: it would ask by gRPC what kind of bucket it is, and wait for long.
+    monkeypatch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+    pytest.importorskip("gcsfs")
+    emulator = pytest.importorskip("gcp_storage_emulator.server")
+    import fsspec
+
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server = emulator.create_server("127.0.0.1", port, in_memory=True, default_bucket="music")
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
+    monkeypatch.setitem(fsspec.config.conf, "gcs", {"token": "anon", "skip_instance_cache": True})
+    with server:
+        yield fsspec.filesystem("gcs")
+
+
+@pytest.mark.slow
+def test_gs(tones, coded, bucket, tmp_path):
+    for name, root in (("set", tones), ("coded", coded)):
+        for path in root.rglob("*"):
+            if path.is_file():
+                there = f"music/{name}/{path.relative_to(root).as_posix()}"
+                bucket.pipe_file(there, path.read_bytes())
+    prepared = referred(tmp_path / "out", "gs://music/set")
+    assert same(batches(prepared), batches(tones))
+    assert same(batches(prepared, workers=2, position=12), batches(tones, position=12))
+    plain = referred(tmp_path / "plain", "gs://music/set/train/{000000..000004}.tar")
+    listed = referred(tmp_path / "listed", "gs://music/set/train/*.tar")
+    assert same(batches(plain), batches(listed))
+    cached = referred(tmp_path / "c", "gs://music/set", cache=str(tmp_path / "cache"))
+    assert same(batches(cached), batches(tones))
+    there = referred(tmp_path / "z", "gs://music/coded")
+    assert latents(open_stream(there, "train", 0.2, 4)) == latents(
+        open_stream(coded, "train", 0.2, 4)
+    )
+    bucket.rm("music/set/train/000001.tar")
+    assert [len(batch) for batch in batches(prepared)] == [4] * 9
+    with pytest.raises(UserError, match=r"data\.root=gs://music/nothing: no tars there"):
+        referred(tmp_path / "none", "gs://music/nothing")
+
+
 @pytest.mark.slow
 def test_training_from_a_server_is_training_from_the_disk(train, tmp_path, songs):
     from glissando.datasets.folder import Folder
