@@ -511,3 +511,28 @@ def test_training_from_a_server_is_training_from_the_disk(train, tmp_path, songs
             train(tmp_path / f"run-{name}", *VAE, *data, "trainer.max_steps=3")
     assert len(numbers(tmp_path / "run-disk")) >= 3
     assert numbers(tmp_path / "run-disk") == numbers(tmp_path / "run-server")
+
+
+@pytest.mark.slow
+def test_training_on_latents_from_a_server(train, vae, tmp_path, tmp_path_factory):
+    """It is training on those that it would have encoded itself; others are refused."""
+    from tiny import DIT, VAE, numbers
+
+    model = [*DIT, f"representation.autoencoder={vae}", "trainer.max_steps=2"]
+    train(tmp_path / "audio", *model)
+    (made,) = tmp_path_factory.getbasetemp().glob("shared[0-9]*/data/latents/*/dataset.json")
+    with servers.http(made.parent.parent) as server:
+        there = [
+            "data=shards", f"data.root={server.url}/{made.parent.name}",
+            f"prepare.shards={tmp_path / 'there'}", "data.sample_rate=8000",
+        ]  # fmt: skip
+        train(tmp_path / "latents", *model, *there)
+        assert numbers(tmp_path / "latents") == numbers(tmp_path / "audio")
+        assert len(numbers(tmp_path / "latents")) >= 2
+        with pytest.raises(UserError, match="holds latents where audio is needed"):
+            train(tmp_path / "vae", *VAE, *there, "trainer.max_steps=1")
+        with pytest.raises(UserError, match=r"of the representation .*set representation="):
+            train(tmp_path / "mel", *DIT, *there, "representation=waveform", "trainer.max_steps=1")
+        with pytest.raises(UserError, match=r"no curves beside them: set conditioner="):
+            train(tmp_path / "curves", *model, *there, "conditioner=melody",
+                "conditioning=[adaln_zero,channel_concat]")  # fmt: skip
