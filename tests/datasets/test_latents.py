@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
 from tones import RATE, Tones, ramp
 
+from glissando.datasets import ahead
 from glissando.datasets.latents import encode_dataset
 from glissando.datasets.prepare import prepare
-from glissando.datasets.shards import read_dataset, shard_paths
+from glissando.datasets.shards import NEAR, Shard, read_dataset, shard_paths, whole_shard
 from glissando.datasets.stores import LocalFile
 from glissando.datasets.stream import open_stream
 from glissando.errors import UserError
@@ -152,8 +155,9 @@ def test_cached_latents_are_the_same(root, tmp_path):
             assert a.attributes == b.attributes
 
 
-def test_the_disk_is_told_what_will_be_read_and_nothing_else(root, tmp_path, monkeypatch):
-    encode_dataset(root, tmp_path / "z", encode, "mean", HOP, progress=False)
+@pytest.fixture
+def told(monkeypatch):
+    """What is read of local files and what the disk is told of, in order."""
     done = []
     read, expect = LocalFile.read, LocalFile.expect
     monkeypatch.setattr(
@@ -162,15 +166,69 @@ def test_the_disk_is_told_what_will_be_read_and_nothing_else(root, tmp_path, mon
     monkeypatch.setattr(
         LocalFile, "expect", lambda s, *at: done.append(("told", s.path, *at)) or expect(s, *at)
     )
-    stream = open_stream(tmp_path / "z", "train", None, 1)
+    return done
+
+
+def of(kind, done):
+    return [place for what, *place in done if what == kind]
+
+
+@pytest.mark.parametrize("reason", ["machines", "room"])
+def test_the_disk_is_told_of_samples_and_of_nothing_else(root, tmp_path, told, monkeypatch, reason):
+    """One stretch a sample, npy and json together, where shards are not read whole."""
+    encode_dataset(root, tmp_path / "z", encode, "mean", HOP, progress=False)
+    told.clear()
+    if reason == "room":
+        monkeypatch.setattr(ahead, "ROOM", 50_000)  # two shards have 41 KB, three more
+    stream = open_stream(
+        tmp_path / "z", "train", None, 1, machines=2 if reason == "machines" else 1
+    )
     stream.seek(2, position=1)
     assert len(list(stream)) == 10
-    told = [place for what, *place in done if what == "told"]
-    assert len(told) == 10 * 2  # npy and json
-    assert sorted(map(str, told)) == sorted(str(place) for what, *place in done if what == "read")
-    for place in told:
-        assert done.index(("told", *place)) < done.index(("read", *place))
-    done.clear()
+    assert len(of("told", told)) == 10
+    assert sorted(map(str, of("told", told))) == sorted(map(str, of("read", told)))
+    for place in of("told", told):
+        assert told.index(("told", *place)) < told.index(("read", *place))
+    told.clear()
     list(open_stream(tmp_path / "z", "train", None, 1, cache=True))
     list(open_stream(root, "train", 0.2, 1))  # where in the file a crop lies is not known
-    assert not [what for what, *_ in done if what == "told"]
+    assert not of("told", told)
+
+
+def test_shards_are_read_whole_a_round_ahead(root, tmp_path, told):
+    """Three shards of 4, 4 and 3 in rounds of one: each told once, while the one before is read."""
+    encode_dataset(root, tmp_path / "z", encode, "mean", HOP, progress=False)
+    told.clear()
+    stream = open_stream(tmp_path / "z", "train", None, 1, mix=1)
+    keys = [key for batch in stream for key in batch.keys]
+    assert len(set(keys)) == len(of("read", told)) == 11
+    order = list(dict.fromkeys(path for path, *_ in of("read", told)))
+    assert of("told", told) == [[path, 0, path.stat().st_size] for path in order]
+    for path, following in pairwise(order):
+        when = told.index(("told", following, 0, following.stat().st_size))
+        reads = [i for i, (what, where, *_) in enumerate(told) if (what, where) == ("read", path)]
+        assert reads[0] < when < reads[-1]
+    told.clear()
+    list(open_stream(tmp_path / "z", "train", None, 1))  # one round of all
+    assert [what for what, *_ in told[:3]] == ["told"] * 3
+    # Of an epoch that was begun before, shards of which little is left are not read whole.
+    told.clear()
+    stream.seek(0, position=3)
+    assert [key for batch in stream for key in batch.keys] == keys[3:]
+    assert [path for path, *_ in of("told", told)] == order[1:]
+
+
+def test_neighbouring_members_are_one_read_and_distant_ones_two(tmp_path, told):
+    path = tmp_path / "x.tar"
+    sample = {"npy": b"a" * 700, "json": b"{}", "far": b"b" * NEAR, "txt": b"c"}
+    with whole_shard(path, "") as writer:
+        writer.add("k", sample)
+    shard = Shard(path)
+    (row,) = shard.samples
+    assert shard.members(row, {"json", "npy", "none"}) == {"json": b"{}", "npy": b"a" * 700}
+    assert len(of("read", told)) == 1
+    assert shard.members(row, sample.keys()) == sample
+    assert len(of("read", told)) == 2
+    assert shard.members(row, {"npy", "txt"}) == {"npy": b"a" * 700, "txt": b"c"}
+    assert len(of("read", told)) == 4
+    assert shard.members(row, set()) == {}

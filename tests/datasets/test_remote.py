@@ -17,8 +17,10 @@ from torch.utils.data import DataLoader
 
 from glissando.datasets import remote
 from glissando.datasets.dataset_folder import is_prepared
+from glissando.datasets.latents import encode_dataset, latent_sums
 from glissando.datasets.prepare import prepare
 from glissando.datasets.remote import Access, Lost
+from glissando.datasets.samples import all_attributes
 from glissando.datasets.shards import open_shards, read_dataset
 from glissando.datasets.stores import store
 from glissando.datasets.stream import open_stream
@@ -329,7 +331,7 @@ def test_an_index_from_elsewhere_cannot_mislead(tones, server, tmp_path):
         shutil.rmtree(bad)
 
 
-def test_s3(tones, tmp_path, monkeypatch):
+def test_s3(tones, coded, tmp_path, monkeypatch):
     pytest.importorskip("s3fs")
     moto = pytest.importorskip("moto.server")
     import boto3
@@ -345,9 +347,11 @@ def test_s3(tones, tmp_path, monkeypatch):
             monkeypatch.setenv(name, value)
         client = boto3.client("s3")
         client.create_bucket(Bucket="music")
-        for path in tones.rglob("*"):
-            if path.is_file():
-                client.upload_file(str(path), "music", f"set/{path.relative_to(tones).as_posix()}")
+        for name, root in (("set", tones), ("coded", coded)):
+            for path in root.rglob("*"):
+                if path.is_file():
+                    key = f"{name}/{path.relative_to(root).as_posix()}"
+                    client.upload_file(str(path), "music", key)
         prepared = referred(tmp_path / "out", "s3://music/set")
         assert same(batches(prepared), batches(tones))
         assert same(batches(prepared, workers=2, position=12), batches(tones, position=12))
@@ -356,6 +360,10 @@ def test_s3(tones, tmp_path, monkeypatch):
         assert same(batches(plain), batches(listed))
         cached = referred(tmp_path / "c", "s3://music/set", cache=str(tmp_path / "cache"))
         assert same(batches(cached), batches(tones))
+        there = referred(tmp_path / "z", "s3://music/coded")
+        assert latents(open_stream(there, "train", 0.2, 4)) == latents(
+            open_stream(coded, "train", 0.2, 4)
+        )
         client.delete_object(Bucket="music", Key="set/train/000001.tar")
         missing = batches(prepared)
         assert [len(batch) for batch in missing] == [4] * 9
@@ -363,6 +371,140 @@ def test_s3(tones, tmp_path, monkeypatch):
             referred(tmp_path / "none", "s3://music/nothing")
     finally:
         server.stop()
+
+
+def mean(wave):
+    """(B, 1, L) -> (B, 2, 1, T): the mean of each hop, and its negative."""
+    mean = wave.unflatten(-1, (-1, 100)).mean(-1, keepdim=True).transpose(-1, -2)
+    return torch.cat([mean, -mean], 1)
+
+
+def latents(stream, workers=0):
+    return [
+        (batch.keys, batch.attributes, batch.latent.tolist())
+        for batch in DataLoader(stream, batch_size=None, num_workers=workers)
+    ]
+
+
+@pytest.fixture(scope="module")
+def coded(tones):
+    out = tones.parent / "coded"
+    encode_dataset(tones, out, mean, "mean", 100, progress=False)
+    return out
+
+
+def test_latents_on_a_server_are_those_on_the_disk(coded, server, tmp_path):
+    out = referred(tmp_path / "out", f"{server.url}/coded")
+    facts, local = read_dataset(out), read_dataset(coded)
+    assert facts["kind"] == "latent"
+    for name in ("sample_rate", "channels", "hop", "latent", "representation"):
+        assert facts[name] == local[name]
+    whole = latents(open_stream(coded, "train", 0.2, 4))
+    server.asked.clear()
+    assert latents(open_stream(out, "train", 0.2, 4)) == whole
+    assert server.count(".tar") == 36 + 5  # a request a sample, json and all; a shard's size
+    assert latents(open_stream(out, "train", 0.2, 4), workers=2) == whole
+    assert latents(open_stream(out, "valid", None, 4)) == latents(
+        open_stream(coded, "valid", None, 4)
+    )
+    cached = referred(tmp_path / "c", f"{server.url}/coded", cache=str(tmp_path / "cache"))
+    assert latents(open_stream(cached, "train", 0.2, 4)) == whole
+    server.fault = lambda path, number: "503"
+    assert latents(open_stream(cached, "train", 0.2, 4)) == whole  # which needs no server
+    server.fault = lambda path, number: "cut" if number % 3 == 1 else None
+    assert latents(open_stream(out, "train", 0.2, 4)) == whole
+    stream = open_stream(out, "train", 0.2, 4)
+    stream.seek(0, position=12)
+    assert latents(stream) == whole[3:]
+    assert torch.equal(latent_sums(out, progress=False)[0], latent_sums(coded, progress=False)[0])
+    attributes = [row for shard in open_shards(out, "train") for row in all_attributes(shard)]
+    assert [row["caption"] for row in attributes] == [f"ramp {i}" for i in range(37)]
+
+
+def test_lost_latents_are_left_out_and_named(coded, server, tmp_path, caplog):
+    out = referred(tmp_path / "out", f"{server.url}/coded")
+    server.fault = lambda path, number: "503" if path.endswith("train/000001.tar") else None
+    found = latents(open_stream(out, "train", 0.2, 4))
+    assert [len(keys) for keys, *_ in found] == [4] * 9
+    assert "1 of 5 now" in caplog.text
+    assert "train/000001.tar: the server answers 503" in caplog.text
+
+
+def test_audio_on_a_server_is_encoded_as_on_the_disk(coded, server, tones, there, tmp_path):
+    server.fault = lambda path, number: "503" if number % 7 == 0 else None
+    encode_dataset(there, tmp_path / "z", mean, "mean", 100, progress=False)
+    assert latents(open_stream(tmp_path / "z", "train", 0.2, 4)) == latents(
+        open_stream(coded, "train", 0.2, 4)
+    )
+    # A clip that a server no longer has is no clip that cannot be encoded.
+    server.fault = lambda path, number: "404" if number > at + 9 else None
+    at = len(server.asked)
+    with pytest.raises(Lost):
+        encode_dataset(there, tmp_path / "y", mean, "mean", 100, progress=False)
+    server.fault = lambda path, number: None
+    facts = encode_dataset(there, tmp_path / "y", mean, "mean", 100, progress=False)
+    assert facts["splits"]["train"]["samples"] == 37
+
+
+@pytest.mark.parametrize(
+    ("root", "options", "line"),
+    [
+        ("coded::{tones}", {}, r"mixes .*coded and .* are latents of different repr.*or .* audio"),
+        ("coded::other", {}, r"mixes .*coded and .*other are latents of different"),
+        ("coded", {"sample_rate": 16000}, r"sample_rate 8000: set data\.sample_rate=8000"),
+        ("coded", {"channels": 2}, r"channels 1: set data\.channels=1"),
+    ],
+)
+def test_latents_that_do_not_go_together(coded, tones, tmp_path, root, options, line):
+    if "other" in root:
+        encode_dataset(tones, tones.parent / "other", mean, "another", 100, progress=False)
+    names = [str(tones.parent / name.format(tones=tones.name)) for name in root.split("::")]
+    with pytest.raises(UserError, match=line) as error:
+        referred(tmp_path / "out", names, **options)
+    assert "\n" not in str(error.value)
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    """An empty bucket ``gs://music`` of a GCS that answers on loopback, as gcsfs sees it."""
+    # Before gcsfs is imported: it would ask by gRPC what kind of bucket it is, and wait for long.
+    monkeypatch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+    pytest.importorskip("gcsfs")
+    emulator = pytest.importorskip("gcp_storage_emulator.server")
+    import fsspec
+
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server = emulator.create_server("127.0.0.1", port, in_memory=True, default_bucket="music")
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
+    monkeypatch.setitem(fsspec.config.conf, "gcs", {"token": "anon", "skip_instance_cache": True})
+    with server:
+        yield fsspec.filesystem("gcs")
+
+
+@pytest.mark.slow
+def test_gs(tones, coded, bucket, tmp_path):
+    for name, root in (("set", tones), ("coded", coded)):
+        for path in root.rglob("*"):
+            if path.is_file():
+                there = f"music/{name}/{path.relative_to(root).as_posix()}"
+                bucket.pipe_file(there, path.read_bytes())
+    prepared = referred(tmp_path / "out", "gs://music/set")
+    assert same(batches(prepared), batches(tones))
+    assert same(batches(prepared, workers=2, position=12), batches(tones, position=12))
+    plain = referred(tmp_path / "plain", "gs://music/set/train/{000000..000004}.tar")
+    listed = referred(tmp_path / "listed", "gs://music/set/train/*.tar")
+    assert same(batches(plain), batches(listed))
+    cached = referred(tmp_path / "c", "gs://music/set", cache=str(tmp_path / "cache"))
+    assert same(batches(cached), batches(tones))
+    there = referred(tmp_path / "z", "gs://music/coded")
+    assert latents(open_stream(there, "train", 0.2, 4)) == latents(
+        open_stream(coded, "train", 0.2, 4)
+    )
+    bucket.rm("music/set/train/000001.tar")
+    assert [len(batch) for batch in batches(prepared)] == [4] * 9
+    with pytest.raises(UserError, match=r"data\.root=gs://music/nothing: no tars there"):
+        referred(tmp_path / "none", "gs://music/nothing")
 
 
 @pytest.mark.slow
@@ -378,3 +520,28 @@ def test_training_from_a_server_is_training_from_the_disk(train, tmp_path, songs
             train(tmp_path / f"run-{name}", *VAE, *data, "trainer.max_steps=3")
     assert len(numbers(tmp_path / "run-disk")) >= 3
     assert numbers(tmp_path / "run-disk") == numbers(tmp_path / "run-server")
+
+
+@pytest.mark.slow
+def test_training_on_latents_from_a_server(train, vae, tmp_path, tmp_path_factory):
+    """It is training on those that it would have encoded itself; others are refused."""
+    from tiny import DIT, VAE, numbers
+
+    model = [*DIT, f"representation.autoencoder={vae}", "trainer.max_steps=2"]
+    train(tmp_path / "audio", *model)
+    (made,) = tmp_path_factory.getbasetemp().glob("shared[0-9]*/data/latents/*/dataset.json")
+    with servers.http(made.parent.parent) as server:
+        there = [
+            "data=shards", f"data.root={server.url}/{made.parent.name}",
+            f"prepare.shards={tmp_path / 'there'}", "data.sample_rate=8000",
+        ]  # fmt: skip
+        train(tmp_path / "latents", *model, *there)
+        assert numbers(tmp_path / "latents") == numbers(tmp_path / "audio")
+        assert len(numbers(tmp_path / "latents")) >= 2
+        with pytest.raises(UserError, match="holds latents where audio is needed"):
+            train(tmp_path / "vae", *VAE, *there, "trainer.max_steps=1")
+        with pytest.raises(UserError, match=r"of the representation .*set representation="):
+            train(tmp_path / "mel", *DIT, *there, "representation=waveform", "trainer.max_steps=1")
+        with pytest.raises(UserError, match=r"no curves beside them: set conditioner="):
+            train(tmp_path / "curves", *model, *there, "conditioner=melody",
+                "conditioning=[adaln_zero,channel_concat]")  # fmt: skip

@@ -16,19 +16,22 @@ from glissando.build.config import plain, whole_number
 from glissando.checkpoints.instantiate import instantiate
 from glissando.controls import Control
 from glissando.datasets.alone import alone
-from glissando.datasets.samples import attributes_of
+from glissando.datasets.samples import all_attributes
 from glissando.datasets.shards import Shard, fingerprint, open_shards, read_dataset
 from glissando.errors import UserError
 from glissando.networks.fold import fold
+from glissando.progress import ERR, Bar
 from glissando.representations.base import Representation
 from glissando.training.data import Clips
 
 
-def prepared(cfg: DictConfig, again: bool = False, overwrite: bool = False) -> Path:
+def prepared(
+    cfg: DictConfig, again: bool = False, overwrite: bool = False, latents: bool = False
+) -> Path:
     """The prepared dataset that ``data=`` asks for, prepared now if it is not there yet.
 
     ``again`` looks at every shard, for what is damaged or new in the source; ``overwrite``
-    replaces a dataset of other settings.
+    replaces a dataset of other settings. UserError for ``latents`` where they are of no use.
     """
     from glissando.datasets.dataset_folder import is_prepared
 
@@ -46,6 +49,8 @@ def prepared(cfg: DictConfig, again: bool = False, overwrite: bool = False) -> P
                 source.prepare(
                     root, cfg.prepare.workers, cfg.prepare.samples_per_shard, overwrite=overwrite
                 )
+    if not latents and read_dataset(root)["kind"] == "latent":
+        raise UserError(f"data.root={cfg.data.root} holds latents where audio is needed")
     return Path(root)
 
 
@@ -65,6 +70,7 @@ def encoded(
     """The latents of a prepared dataset under one representation, encoded now if missing.
 
     Beside them lies what ``controls`` compute of the audio, in a folder of its own for each choice.
+    A dataset of latents is taken as it is; UserError where they are others than those.
     """
     from glissando.datasets.latents import encode_dataset
 
@@ -72,6 +78,9 @@ def encoded(
     mark = representation.fingerprint()
     settings = {name: control.settings() for name, control in (controls or {}).items()}
     curves = fingerprint(settings)[:8] if settings else ""
+    if facts["kind"] == "latent":
+        _made_by(facts, mark, curves)
+        return root
     out = Path("data/latents") / "-".join(filter(None, [root.name, mark, curves]))
     if _encoded_from(out, facts["fingerprint"]):
         return out
@@ -91,6 +100,21 @@ def encoded(
             curves=controls, curves_mark=curves,
         )  # fmt: skip
     return out
+
+
+def _made_by(facts: Mapping[str, Any], representation: str, curves: str) -> None:
+    """Raises UserError for latents of another representation, or without the curves wanted."""
+    if facts["representation"] != representation:
+        raise UserError(
+            f"the latents of data.root= are of the representation {facts['representation']} and "
+            f"not of this one ({representation}): set representation= and "
+            "representation.autoencoder= to what they were encoded with"
+        )
+    if curves and facts["curves"] != curves:
+        raise UserError(
+            f"the latents of data.root= have {'other' if facts['curves'] else 'no'} curves beside "
+            "them: set conditioner= to what they were encoded with, or encode them again"
+        )
 
 
 def measure(representation: Representation, latents: Path) -> None:
@@ -119,8 +143,14 @@ def clips_of(cfg: DictConfig, valid_seconds: float | None = None) -> Clips:
 
 def clip_attributes(root: Path) -> Iterator[dict[str, Any]]:
     """The attributes of every clip of a prepared dataset, all splits."""
-    for shard, sample in _samples(root):
-        yield attributes_of(shard, sample)
+    facts = read_dataset(root)
+    total = sum(split["samples"] for split in facts["splits"].values())
+    with Bar(f"attributes of {root}", total, shown="access" in facts, console=ERR) as bar:
+        for split in facts["splits"]:
+            for shard in open_shards(root, split):
+                for attributes in all_attributes(shard):
+                    yield attributes
+                    bar.advance()
 
 
 def longest(root: Path) -> float:

@@ -135,7 +135,7 @@ def diffusion(cfg: DictConfig) -> Run:
     recipe: Any = representation.recipe
 
     def prepare() -> None:
-        root = prepared(cfg)
+        root = prepared(cfg, latents=True)
         latents = encoded(root, representation, parts.conditioners.controls)
         measure(representation, latents)
         clips.root = str(latents)

@@ -13,4 +13,5 @@ def encode(cfg: DictConfig) -> None:
     from glissando.checkpoints.instantiate import instantiate
 
     made, controls = representation(cfg), instantiate(cfg.conditioner).controls
-    say(f"encoded: {encoded(prepared(cfg, overwrite=cfg.overwrite), made, controls)}")
+    root = prepared(cfg, overwrite=cfg.overwrite, latents=True)
+    say(f"encoded: {encoded(root, made, controls)}")

@@ -11,4 +11,4 @@ def prepare(cfg: DictConfig) -> None:
     """Prepares the dataset that ``cfg`` asks for and says where it is."""
     from glissando.build import prepared
 
-    say(f"prepared: {prepared(cfg, again=True, overwrite=cfg.overwrite)}")
+    say(f"prepared: {prepared(cfg, again=True, overwrite=cfg.overwrite, latents=True)}")

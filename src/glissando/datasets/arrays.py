@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import io
+import math
 import zipfile
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 from numpy.lib import format as npy
 
 from glissando.datasets.base import Refused
 
+Buffer = bytes | bytearray | memoryview
 #: Bytes of all arrays of one npz together, unpacked. A curve of ten minutes has 2 MB.
 LARGEST = 64 * 2**20
 
 
-def array_of(content: bytes | bytearray) -> np.ndarray:
+def array_of(content: Buffer) -> np.ndarray:
     """The array of an npy file, without a copy: it may be written to if ``content`` may.
 
     Raises Refused for what is no npy, for objects (a pickle would run code) and where the header
@@ -25,16 +28,13 @@ def array_of(content: bytes | bytearray) -> np.ndarray:
     size += int.from_bytes(content[8:size], "little")
     if not 10 <= size <= min(len(content), 4096):
         raise Refused("no npy array")
-    shape, fortran, dtype = _header(bytes(content[:size]))
-    count = 1
-    for length in shape:
-        count *= length
-    if count * dtype.itemsize != len(content) - size:
+    shape, order, dtype, length = _header(bytes(content[:size]))
+    if length != len(content) - size:
         raise Refused(f"an array said to be {shape} in {len(content)} bytes")
-    return np.frombuffer(content, dtype, count, size).reshape(shape, order="F" if fortran else "C")
+    return np.ndarray(shape, dtype, content, size, order=order)
 
 
-def arrays_of(content: bytes | bytearray) -> dict[str, np.ndarray]:
+def arrays_of(content: Buffer) -> dict[str, np.ndarray]:
     """The arrays of an npz file by name. Raises Refused as ``array_of``, and beyond ``LARGEST``."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as file:
@@ -47,7 +47,8 @@ def arrays_of(content: bytes | bytearray) -> dict[str, np.ndarray]:
 
 
 @lru_cache(maxsize=1024)  # most samples share theirs, and parsing one costs as much as reading it
-def _header(head: bytes) -> tuple[tuple[int, ...], bool, np.dtype]:
+def _header(head: bytes) -> tuple[tuple[int, ...], Literal["C", "F"], np.dtype, int]:
+    """Shape, order, type and the bytes of an array."""
     file = io.BytesIO(head)
     try:
         old = npy.read_magic(file) == (1, 0)
@@ -57,4 +58,4 @@ def _header(head: bytes) -> tuple[tuple[int, ...], bool, np.dtype]:
         raise Refused(f"no npy array ({error})") from None
     if dtype.hasobject:
         raise Refused("an array of Python objects")
-    return shape, fortran, dtype
+    return shape, "F" if fortran else "C", dtype, math.prod(shape) * dtype.itemsize

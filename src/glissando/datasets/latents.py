@@ -19,6 +19,7 @@ from torch import Tensor
 from glissando.datasets.arrays import array_of
 from glissando.datasets.base import SPLITS, Refused
 from glissando.datasets.dataset_folder import claimed, finish, settle
+from glissando.datasets.remote import Lost
 from glissando.datasets.samples import AudioReader, attributes_of
 from glissando.datasets.shards import (
     Shard,
@@ -163,6 +164,8 @@ def _encode_shard(
             try:
                 waves.append(reader.all_of(shard, sample))
                 kept.append((sample, attributes_of(shard, sample)))
+            except Lost:
+                raise  # the server's fault and not the clip's: run again, it goes on
             except (Refused, ValueError, OSError, RuntimeError) as error:
                 writer.refuse(sample["key"], f"unreadable: {error}")
         if not kept:

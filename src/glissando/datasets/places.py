@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import glob
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +15,24 @@ from glissando.datasets.shards import DATASET, FORMAT
 from glissando.datasets.stores import is_remote, read_whole
 from glissando.errors import UserError
 
+#: What ``dataset.json`` says of latents: how they were made, and of what.
+CODED = ("sample_rate", "channels", "hop", "latent", "representation", "curves")
 #: More tars than this in one pattern are a slip of the pen: {0..99999999}.
 MOST = 100_000
 
 
 @dataclass(frozen=True)
 class Place:
-    """One tar of source number ``source``; of a prepared dataset with its ``split`` and index."""
+    """One tar of source number ``source``; of a prepared dataset with its ``split`` and index.
+
+    ``coded`` is of latents, what must be one for all that are read together (``CODED``).
+    """
 
     tar: str
     source: int
     split: str | None = None
     index: str | None = None
+    coded: Mapping[str, Any] = field(default_factory=dict)
 
 
 def sources(root: str | Sequence[str]) -> list[str]:
@@ -44,9 +50,9 @@ def sources(root: str | Sequence[str]) -> list[str]:
 def places(source: str, number: int, access: Access) -> list[Place]:
     """The tars of one source, in a fixed order.
 
-    A source is a prepared dataset's folder, a folder of tars, or a path of tars with braces
-    (``{000..099}``, ``{a,b}``) or ``*``; each may be a URL. Raises UserError, naming it, where
-    there are none.
+    A source is the folder of a prepared dataset or of its cached latents, a folder of tars, or a
+    path of tars with braces (``{000..099}``, ``{a,b}``) or ``*``; each may be a URL. Raises
+    UserError, naming it, where there are none.
     """
     found = [place for name in _expanded(source) for place in _at(name, number, access)]
     if not found:
@@ -76,10 +82,11 @@ def _at(name: str, number: int, access: Access) -> Iterator[Place]:
         pattern = f"{name}/**/*.tar"
         yield from (Place(tar, number) for tar in _matching(pattern, access))
         return
+    coded = {name: facts[name] for name in CODED} if facts["kind"] == "latent" else {}
     for split in SPLITS:
         for shard in range(int(facts["splits"].get(split, {}).get("shards", 0))):
             stem = f"{name}/{split}/{shard:06d}"
-            yield Place(f"{stem}.tar", number, split, f"{stem}.index.json")
+            yield Place(f"{stem}.tar", number, split, f"{stem}.index.json", coded)
 
 
 def _matching(name: str, access: Access) -> list[str]:
@@ -96,10 +103,17 @@ def _facts(folder: str, access: Access) -> dict[str, Any] | None:
         facts = json.loads(read_whole(f"{folder}/{DATASET}", access))
         kind, form = facts["kind"], facts["format"]
         counts = {split: int(facts["splits"][split]["shards"]) for split in facts["splits"]}
+        if kind == "latent":
+            facts["curves"] = facts["settings"].get("curves", "")
+            known = all(facts[name] is not None for name in CODED)
+        else:
+            known = kind == "audio"
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise UserError(f"{folder}/{DATASET} is not readable ({error}); see data.root=") from None
-    if kind != "audio" or form != FORMAT or sum(counts.values()) > MOST:
-        raise UserError(f"data.root={folder} holds {kind}s of format {form}, not audio of {FORMAT}")
+    if not known or form != FORMAT or sum(counts.values()) > MOST:
+        raise UserError(
+            f"data.root={folder} holds {kind}s of format {form}, not audio or latents of {FORMAT}"
+        )
     return facts

@@ -5,22 +5,30 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import soundfile
 
-from glissando.datasets.arrays import array_of, arrays_of
+from glissando.datasets.arrays import Buffer, array_of, arrays_of
 from glissando.datasets.audio import AUDIO, converted, decode, stretch
 from glissando.datasets.base import Refused
 from glissando.datasets.captions import captioned, short
 from glissando.datasets.shards import Shard
-from glissando.datasets.stores import window
+from glissando.datasets.stores import is_remote, window
 
 #: A member longer than this is read piecewise while it is decoded, a shorter one at once.
 AT_ONCE = 512 * 1024
+#: Requests that a server is to answer at a time, where many small ones are made.
+AT_A_TIME = 16
+#: The members that describe a sample.
+TEXTS = frozenset({"json", "txt"})
+#: And those of a latent.
+CODED = TEXTS | {"npy", "npz"}
 
 
 class Piece(NamedTuple):
@@ -129,15 +137,20 @@ class LatentReader:
         if self.cache is not None and spot in self.cache:
             latent, attributes = self.cache[spot]
         else:
-            latent = _latent(shard.member(sample, "npy"))
-            attributes = attributes_of(shard, sample)
-            if "npz" in sample["members"]:
-                attributes |= arrays_of(shard.member(sample, "npz"))
+            latent, attributes = self._whole(shard, sample)
             if self.cache is not None:
                 self.cache[spot] = latent, attributes
         start, length = crop.cut(latent.shape[-1])
         data = latent[..., start : start + length]
         return Piece(sample["key"], data, placed(attributes, start / self.frame_rate))
+
+    def _whole(self, shard: Shard, sample: Mapping[str, Any]) -> tuple[np.ndarray, dict[str, Any]]:
+        members = shard.members(_described_briefly(sample), CODED)
+        latent = _latent(members["npy"])
+        attributes = _with_caption(shard, sample, described(members))
+        if "npz" in members:
+            attributes |= arrays_of(members["npz"])
+        return latent, attributes
 
 
 def audio_name(sample: Mapping[str, Any]) -> str:
@@ -151,7 +164,21 @@ def audio_name(sample: Mapping[str, Any]) -> str:
 def attributes_of(shard: Shard, sample: Mapping[str, Any]) -> dict[str, Any]:
     """The attributes of a sample, with a ``caption`` in any case, made by the dataset's template
     if there is one. Raises Refused as ``written``, and where fields are missing in the template."""
-    attributes = written(shard, sample)
+    return _with_caption(shard, sample, written(shard, sample))
+
+
+def all_attributes(shard: Shard) -> Iterator[dict[str, Any]]:
+    """``attributes_of`` every sample in turn; a server is asked for several at once."""
+    if not is_remote(shard.tar):
+        yield from (attributes_of(shard, sample) for sample in shard.samples)
+        return
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        yield from pool.map(partial(attributes_of, shard), shard.samples)
+
+
+def _with_caption(
+    shard: Shard, sample: Mapping[str, Any], attributes: dict[str, Any]
+) -> dict[str, Any]:
     if shard.caption is not None or "caption" not in attributes:
         name = sample["key"].rpartition("/")[2]
         attributes["caption"] = captioned(attributes, shard.caption, name)
@@ -164,25 +191,28 @@ def written(shard: Shard, sample: Mapping[str, Any]) -> dict[str, Any]:
     Raises Refused for what is no description of a clip: too long, not an object, a caption that
     is no text, times that are no numbers.
     """
-    return described({
-        name: shard.member(sample, name)
-        for name in ("json", "txt")
-        if name in sample["members"] and short(sample["members"][name][1], name)
-    })  # fmt: skip
+    return described(shard.members(_described_briefly(sample), TEXTS))
 
 
-def described(texts: Mapping[str, bytes | bytearray]) -> dict[str, Any]:
+def _described_briefly(sample: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The sample. Raises Refused where a text is too long to be read for a description."""
+    for name in TEXTS & sample["members"].keys():
+        short(sample["members"][name][1], name)
+    return sample
+
+
+def described(texts: Mapping[str, Buffer]) -> dict[str, Any]:
     """``written`` out of the contents of the members ``json`` and ``txt``."""
     if "json" not in texts:
-        return {"caption": texts["txt"].decode().strip()} if "txt" in texts else {}
+        return {"caption": _text(texts["txt"])} if "txt" in texts else {}
     try:
-        attributes = json.loads(texts["json"])
+        attributes = json.loads(bytes(texts["json"]))
     except (ValueError, RecursionError) as error:
         raise Refused(f"its json is unreadable ({error})") from None
     if not isinstance(attributes, dict):
         raise Refused("its json is not an object")
     if attributes.get("caption") is None and "txt" in texts:
-        attributes["caption"] = texts["txt"].decode().strip()
+        attributes["caption"] = _text(texts["txt"])
     if not isinstance(attributes.get("caption", ""), str):
         raise Refused("its caption is no text")
     for name in ("seconds_start", "seconds_total"):
@@ -194,7 +224,11 @@ def described(texts: Mapping[str, bytes | bytearray]) -> dict[str, Any]:
     return attributes
 
 
-def _latent(content: bytearray) -> np.ndarray:
+def _text(content: Buffer) -> str:
+    return bytes(content).decode().strip()
+
+
+def _latent(content: Buffer) -> np.ndarray:
     latent = array_of(content)
     if latent.ndim != 3 or latent.dtype.kind != "f":
         raise Refused(f"no latent: {latent.dtype} of shape {latent.shape}")

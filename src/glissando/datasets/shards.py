@@ -21,20 +21,23 @@ import hashlib
 import io
 import json
 import os
+import sys
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from glissando.datasets.remote import Access, Lost
-from glissando.datasets.stores import LocalFile, Store, store
+from glissando.datasets.stores import LocalFile, Store, is_remote, store
 from glissando.errors import UserError
 from glissando.files import sync_folder
 
 FORMAT = 1
 DATASET = "dataset.json"
+#: Bytes between members that are cheaper to read than a second read: heads and padding of a tar.
+NEAR = 8192
 
 
 def fingerprint(facts: Mapping[str, Any]) -> str:
@@ -144,19 +147,44 @@ class Shard:
             raise ValueError(f"bytes {offset} to {offset + size} are not within {self.tar}")
         return self._file.read(offset, size)
 
-    def expect(self, sample: Mapping[str, Any]) -> None:
-        """Have the disk begin to read a sample that is wanted whole soon; others are waited for."""
-        if isinstance(self._file, LocalFile):
-            for offset, size in sample["members"].values():
-                self._file.expect(offset, size)
+    def expect(self, sample: Mapping[str, Any] | None = None) -> None:
+        """Have the disk begin to read a sample that is wanted whole soon, or (None) all of the
+        tar; other stores are waited for."""
+        if not is_remote(self.tar) and isinstance(self._file, LocalFile):
+            places = sample["members"].values() if sample else [(0, self.index["bytes"])]
+            begin, end, _ = _stretch(places)
+            self._file.expect(begin, end - begin)
 
     def member(self, sample: Mapping[str, Any], name: str) -> bytearray:
         """The whole of one member of a sample of this shard."""
         return self.read(*sample["members"][name])
 
+    def members(self, sample: Mapping[str, Any], names: Set[str]) -> dict[str, memoryview]:
+        """Those of the members ``names`` that a sample has, whole; neighbours by one read."""
+        places = sample["members"]
+        if not names >= places.keys():
+            places = {name: place for name, place in places.items() if name in names}
+        if not places:
+            return {}
+        begin, end, size = _stretch(places.values())
+        if end - begin > size + NEAR:
+            return {name: memoryview(self.read(*place)) for name, place in places.items()}
+        content = memoryview(self.read(begin, end - begin))
+        return {name: content[at - begin : at - begin + n] for name, (at, n) in places.items()}
+
     def __getstate__(self) -> dict[str, Any]:
         # An open file does not travel to another process.
         return {"path": self.path, "access": self.access, "caption": self.caption}
+
+
+def _stretch(places: Iterable[Sequence[int]]) -> tuple[int, int, int]:
+    """Where the first of some members begins and the last ends, and the bytes that are theirs."""
+    begin, end, own = sys.maxsize, 0, 0
+    for offset, size in places:  # a loop is twice as fast as min, max and sum
+        begin = offset if offset < begin else begin
+        end = offset + size if offset + size > end else end
+        own += size
+    return (begin, end, own) if own else (0, 0, 0)
 
 
 def is_whole(path: Path, mark: str) -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
+from glissando.datasets.ahead import ReadAhead
 from glissando.datasets.base import Batch, Refused
 from glissando.datasets.order import (
     epoch_length,
@@ -31,7 +32,7 @@ log = logging.getLogger(__name__)
 
 #: So many unreadable samples one after another are the fault of the disk, not of the samples.
 HOPELESS = 100
-#: Steps that the disk is told of before they are read.
+#: Steps that the disk is told of before they are read, where shards are not read ahead whole.
 AHEAD = 8
 #: Seconds after which a shard that could not be read is asked for again.
 AGAIN = 300.0
@@ -65,6 +66,8 @@ class ClipStream(IterableDataset):
         counts: samples of each shard, if known (else the indexes are read now).
         sources, weights: the source of each shard, and how often the samples of each come in an
             epoch of training.
+        machines: over how many the ranks are spread. On one, shards of latents are read whole,
+            ahead of what is wanted; of several each needs only a part of them.
     """
 
     def __init__(
@@ -83,12 +86,13 @@ class ClipStream(IterableDataset):
         counts: Sequence[int] | None = None,
         sources: Sequence[int] | None = None,
         weights: Sequence[float] = (1.0,),
+        machines: int = 1,
     ) -> None:
         super().__init__()
         self.shards = list(shards)
         self.reader, self.seconds, self.batch_size, self.train = reader, seconds, batch_size, train
         self.seed, self.rank, self.world, self.mix = seed, rank, world, mix
-        self.corrupt, self.lost = corrupt, lost
+        self.corrupt, self.lost, self.machines = corrupt, lost, machines
         self.counts = [len(s.samples) for s in self.shards] if counts is None else list(counts)
         self.sources, self.weights = None if sources is None else list(sources), tuple(weights)
         self.starts = np.cumsum([0, *self.counts])
@@ -143,10 +147,15 @@ class ClipStream(IterableDataset):
         """
         order = self._order(epoch)
         steps = self._steps(order, position)[begin + first :: apart]
+        left = order[position + begin * self.batch_size * self.world :]
+        ahead = self._read_ahead(left)
         for number, step in enumerate(steps):
-            told = number + AHEAD if number else 0
-            for soon in steps[told : number + AHEAD + 1]:
-                self._expect(soon)
+            if ahead is not None:
+                ahead.reach(len(left) * number // len(steps))
+            elif self._told:
+                told = number + AHEAD if number else 0
+                for soon in steps[told : number + AHEAD + 1]:
+                    self._expect(soon)
             yield collate(self._pieces(step, order, epoch), self.length)
 
     def _order(self, epoch: int) -> np.ndarray:
@@ -158,15 +167,35 @@ class ClipStream(IterableDataset):
         deal = training_steps if self.train else evaluation_steps
         return deal(order, position, self.batch_size, self.rank, self.world)
 
+    @property
+    def _told(self) -> bool:
+        """Is it known what will be read, and is it read at all? Then the disk can be told."""
+        return self.reader.whole and self.reader.cache is None
+
+    def _read_ahead(self, left: np.ndarray) -> ReadAhead | None:
+        """For what is ``left`` of an epoch; None where single samples are better told of."""
+        if not self._told or self.machines > 1:
+            return None
+        which, _ = self._places(left)
+        mix = self.mix if self.train else 1
+        ahead = ReadAhead(self.shards, which, left // self.stored, self.counts, mix)
+        return ahead if ahead.fits() else None
+
     def _expect(self, step: np.ndarray) -> None:
         """The disk reads ahead of us: in a shuffled order the system cannot know what comes."""
-        if self.reader.whole and self.reader.cache is None:
-            for which, row in map(self._place_of, step.tolist()):
-                with suppress(UserError, OSError):  # reading it will tell
-                    self.shards[which].expect(self.shards[which].samples[row])
+        for which, row in zip(*(column.tolist() for column in self._places(step)), strict=True):
+            with suppress(UserError, OSError):  # reading it will tell
+                self.shards[which].expect(self.shards[which].samples[row])
 
     def _pieces(self, step: np.ndarray, order: np.ndarray, epoch: int) -> list[Piece]:
-        pieces = [self._piece(int(visit), epoch) for visit in step]
+        bad, until, now = self._bad.numpy(), self._until.numpy(), time.monotonic()
+        which, rows = (column.tolist() for column in self._places(step))
+        pieces = [
+            None
+            if bad[visit % self.stored] or until[shard] > now
+            else self._piece(visit, shard, row, epoch)
+            for visit, shard, row in zip(step.tolist(), which, rows, strict=True)
+        ]
         for row, piece in enumerate(pieces):
             if piece is None:
                 pieces[row] = self._substitute(int(step[row]), order, epoch)
@@ -177,9 +206,11 @@ class ClipStream(IterableDataset):
         tried = 0
         for ahead in range(1, len(order)):
             instead = int(order[(at + ahead) % len(order)])
-            if self._left_alone(self._place_of(instead)[0]):
+            (which,), (row,) = self._places(np.array([instead]))
+            if self._until[which] > time.monotonic():
                 continue
-            piece = self._piece(instead, epoch)
+            bad = self._bad[instead % self.stored]
+            piece = None if bad else self._piece(instead, int(which), int(row), epoch)
             if piece is not None:
                 return piece
             tried += 1
@@ -190,16 +221,13 @@ class ClipStream(IterableDataset):
             " delete its shards and run `glissando prepare` again"
         )
 
-    def _place_of(self, visit: int) -> tuple[int, int]:
-        """(shard, row in it) of a visit."""
-        number = visit % self.stored
-        which = int(np.searchsorted(self.starts, number, side="right")) - 1
-        return which, number - int(self.starts[which])
+    def _places(self, visits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The shard of each visit, and the row in it."""
+        numbers = visits % self.stored
+        which = np.searchsorted(self.starts, numbers, side="right") - 1
+        return which, numbers - self.starts[which]
 
-    def _piece(self, visit: int, epoch: int) -> Piece | None:
-        which, row = self._place_of(visit)
-        if self._bad[visit % self.stored] or self._left_alone(which):
-            return None
+    def _piece(self, visit: int, which: int, row: int, epoch: int) -> Piece | None:
         shard = self.shards[which]
         place = 0.5
         if self.train and self.length is not None:
@@ -225,9 +253,6 @@ class ClipStream(IterableDataset):
                 f"loader.corrupt={self.corrupt:g} of them: delete their shards and run `glissando "
                 f"prepare` again, or allow more; the last: {reason}"
             )
-
-    def _left_alone(self, which: int) -> bool:
-        return bool(self._until[which] > time.monotonic())
 
     def _leave_alone(self, which: int, reason: Lost) -> None:
         now = time.monotonic()
@@ -294,9 +319,12 @@ def collate(pieces: Sequence[Piece], length: int | None = None) -> Batch:
     """
     lengths = [piece.data.shape[-1] for piece in pieces]
     frames = max(lengths) if length is None else length
-    data = torch.zeros(len(pieces), *pieces[0].data.shape[:-1], frames)
-    for row, piece in zip(data, pieces, strict=True):
-        row[..., : piece.data.shape[-1]] = torch.from_numpy(piece.data)
+    data = torch.empty(len(pieces), *pieces[0].data.shape[:-1], frames)
+    for row, piece, own in zip(data, pieces, lengths, strict=True):
+        if own < frames:
+            row[..., own:] = 0
+            row = row[..., :own]
+        row.copy_(torch.from_numpy(piece.data))
     mask = None
     if min(lengths) < frames:
         mask = torch.arange(frames) < torch.tensor(lengths)[:, None]

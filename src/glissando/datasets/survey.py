@@ -77,6 +77,8 @@ class Survey:
                 for number, source in enumerate(sources(root))
                 for place in places(source, number, self.access or Access())
             ]
+            if any(place.coded for place in jobs):
+                raise UserError(f"data.root={root} holds latents, to which nobody can listen")
             work, what = self._tar, "tars"
         else:
             folder = Path(root).expanduser()

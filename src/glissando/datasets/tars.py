@@ -37,12 +37,12 @@ class Tars(Preparable):
     of their ``group`` (in their json) or key.
 
     Args:
-        root: sources with ``::`` between them, or a list: each a prepared dataset's folder, a
-            folder of tars or a path of tars with braces or ``*``, and each may be a URL (http,
-            https, s3, gs).
+        root: sources with ``::`` between them, or a list: each the folder of a prepared dataset
+            or of its cached latents, a folder of tars or a path of tars with braces or ``*``, and
+            each may be a URL (http, https, s3, gs).
         weights: how often the samples of each source come in an epoch (None: once each).
         sample_rate, channels: of the crops; what is stored otherwise is resampled and mixed as
-            it is read.
+            it is read. Latents must be of such audio.
         caption: a template over the fields of a sample, e.g. "{title}, {genre}"; None takes its
             caption.
         splits, seed: shares of the samples of plain tars, and another seed for another deal.
@@ -115,14 +115,32 @@ class Tars(Preparable):
             shards = self._written(root, indexes)
             bad = [(index["tar"], index["error"]) for _, index in indexes if "error" in index]
             report = reported(root, [shard for _, shard in shards], bad)
-            facts = {
-                "kind": "audio", "sample_rate": self.sample_rate, "channels": self.channels,
-                "weights": self.weights, "caption": self.caption,
-            }  # fmt: skip
+            facts = {**self._kind(found), "weights": self.weights, "caption": self.caption}
             finish(root, {**asked, **facts}, shards, self.access)
         if progress:
             note(str(report))
         return report
+
+    def _kind(self, found: list[Place]) -> dict[str, Any]:
+        """What the sources hold, audio or latents of one kind. Raises UserError for a mixture."""
+        form = {"sample_rate": self.sample_rate, "channels": self.channels}
+        coded = found[0].coded
+        for place in found:
+            if place.coded != coded:
+                one, other = (self.sources[number] for number in (found[0].source, place.source))
+                raise UserError(
+                    f"data.root= mixes what cannot be read together: {one} and {other} are "
+                    "latents of different representations, or one of them is audio"
+                )
+        if not coded:
+            return {"kind": "audio", **form}
+        for name, number in form.items():
+            if coded[name] != number:
+                raise UserError(
+                    f"the latents of data.root= were made of audio with {name} {coded[name]}: set "
+                    f"data.{name}={coded[name]}"
+                )
+        return {"kind": "latent", **coded}
 
     def _indexes(
         self, found: list[Place], kept: Path, workers: int, shown: bool

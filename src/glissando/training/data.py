@@ -100,9 +100,11 @@ class Clips(L.LightningDataModule):
             seconds = self.valid_seconds
         trainer = self.trainer
         rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+        machines = trainer.num_nodes if trainer else 1
         return open_stream(
             self.root, split, seconds, self.batch_size, cache=self.cache and not self.workers,
-            seed=self.seed, rank=rank, world=world, corrupt=self.corrupt, lost=self.lost,
+            seed=self.seed, rank=rank, world=world, machines=machines, corrupt=self.corrupt,
+            lost=self.lost,
         )  # fmt: skip
 
     def train_dataloader(self) -> DataLoader:
