@@ -52,11 +52,6 @@ SYSTEMS = sorted(
 
 #: Features of the text that a system reads, where they are not 768.
 DIMS = {"audioldm": 512, "musicldm": 512, "audioldm2": 1024}
-#: Which autoencoder the tiny ones on mel spectrograms want.
-CODECS = {
-    "audioldm": "audioldm_vae", "audioldm2": "audioldm_vae", "musicldm": "audioldm_vae",
-    "riffusion": "riffusion_vae",
-}  # fmt: skip
 
 
 class Latents(torch.nn.Module):
@@ -201,12 +196,9 @@ def plays(command: Command, *overrides: str) -> tuple[np.ndarray, int]:
 def test_a_tiny_system_trains_samples_and_decodes(
     name: str, command: Command, tmp_path: Path
 ) -> None:
-    run, codec_run = tmp_path / "run", tmp_path / "codec"
-    latents = []
-    if name in CODECS:
-        trains(command, CODECS[name], codec_run)
-        latents = [f"representation.autoencoder={codec_run}"]
-    trains(command, name, run, *latents)
+    """On what ships, where it is one on latents."""
+    run = tmp_path / "run"
+    trains(command, name, run)
     cfg = composed(f"{name}_tiny")
     tone = 0.3 * torch.sin(torch.arange(cfg.data.sample_rate) / 8).expand(1, 1, -1)
     if cfg.stage == "glissando.build.diffusion":
