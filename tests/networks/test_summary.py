@@ -118,15 +118,15 @@ def test_parameters_outside_of_any_part_are_shown():
 
 
 def test_operations_of_an_autoencoder():
-    """The transform's basis, the linear codec and the blocks, each at every frame."""
+    """The linear codec and the blocks, each at every frame; an FFT has no products to count."""
     hop, channels, width, hidden = 16, 4, 8, 24
     network = SpectralAutoencoder(
         channels, 1, hop, encoder_width=width, encoder_depth=1, decoder_width=width, decoder_depth=2
     )
     frames = network.frames(10 * hop)
-    transform, linear, block = 2 * hop * hop, hop * channels, 7 * width + 2 * width * hidden
-    there = transform + linear + 2 * hop * width + block + width * 2 * channels
-    back = transform + linear + 7 * channels * width + 2 * block + width * 3 * hop
+    linear, block = hop * channels, 7 * width + 2 * width * hidden
+    there = linear + 2 * hop * width + block + width * 2 * channels
+    back = linear + 7 * channels * width + 2 * block + width * 3 * hop
     *rows, last = codec_summary(network, 1, 10 * hop, 10 * hop).text.splitlines()
     assert last == (
         f"one crop of {10 * hop} samples: {2 * frames * there / 1e9:.3g} GFLOP to encode, "

@@ -73,7 +73,7 @@ def test_a_cautious_search_never_tries_too_much(
 
     got = largest(share, cap, cautious=True)
     assert max(shares[1:], default=0) < 1.05  # of what is free a tenth is kept
-    assert got + 1 >= min(fit, cap) * (0.96 - 0.006 / (1 - held))
+    assert got + 1 >= min(fit, cap) * (0.95 - 0.006 / (1 - held))
     assert len(shares) < 30
 
 
@@ -82,7 +82,14 @@ def test_nothing_fits() -> None:
     assert largest(lambda rows: Share(math.inf), 100, cautious=False) == 0
 
 
-@pytest.mark.parametrize("stage", ["dit", "gan", pytest.param("compiled", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "stage",
+    [
+        pytest.param("dit", marks=pytest.mark.slow),
+        "gan",
+        pytest.param("compiled", marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_does_not_know_that_its_batch_was_sought(
     train: Train, tmp_path: Path, vae: Path, capfd: Any, stage: str
 ) -> None:

@@ -19,6 +19,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.fsdp import FSDPModule
 
+import wandb_offline
 from glissando.checkpoints.files import read, read_training, whole
 from glissando.conditioning.adaln import AdaLNZero
 from glissando.errors import UserError
@@ -26,7 +27,6 @@ from glissando.networks.branch import Branch
 from glissando.networks.unet import UNet
 from glissando.training.sharding import Door, shard
 from tiny import DIT, GAN, MEL, RATE, SHORT, UNET, VOCODER, Train, numbers
-from training import offline
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU = ["trainer.accelerator=cpu", "trainer.devices=2", "trainer.val_check_interval=3"]
@@ -142,7 +142,7 @@ def test_a_sharded_checkpoint_goes_on_in_one_process_and_is_sampled_from(
 
 def test_a_sharded_checkpoint_is_an_artifact(sharded: tuple[Path, Path, list[str]]) -> None:
     """All processes' files, as second names of the same bytes."""
-    (artifact,) = offline.read(sharded[0]).artifacts
+    (artifact,) = wandb_offline.read(sharded[0]).artifacts
     last = sharded[0] / "checkpoints" / "last.ckpt"
     kept = {content.path: Path(content.local_path) for content in artifact.manifest.contents}
     assert kept.keys() == {path.name for path in last.iterdir()}

@@ -17,7 +17,7 @@ from glissando.errors import UserError
 from glissando.training import loggers
 from glissando.training.csv_log import MetricsCSV
 from tiny import VAE, Train, rows
-from training.offline import Logged, read
+from wandb_offline import Logged, read
 
 
 @pytest.fixture(autouse=True)
@@ -98,6 +98,7 @@ def test_checkpoints_are_artifacts_that_take_no_room(
     assert read_training(locate(downloaded))["global_step"] == 3
 
 
+@pytest.mark.slow
 def test_every_checkpoint_is_an_artifact_if_asked(train: Train, tmp_path: Path) -> None:
     train(
         tmp_path, *VAE, "logger=wandb", "logger.log_model=all", "trainer.max_steps=3",
