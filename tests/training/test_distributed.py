@@ -59,7 +59,11 @@ def processes(tmp_path_factory: pytest.TempPathFactory) -> Processes:
             sys.executable, str(ROOT / "train.py"), *SHORT, *data, f"hydra.run.dir={folder}",
             *overrides,
         ]  # fmt: skip
-        environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+        # Tests that shard in this very process leave behind where it is to be met.
+        mine = {
+            k: v for k, v in os.environ.items() if not k.startswith(("MASTER_", "LOCAL_", "NODE_"))
+        }
+        environment = {**mine, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
         process = subprocess.Popen(
             command, cwd=root, env=environment, text=True, stderr=subprocess.PIPE,
             stdout=subprocess.DEVNULL, start_new_session=True,
