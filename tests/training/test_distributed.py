@@ -344,8 +344,9 @@ def test_an_adversary_is_sharded_or_not(
     assert_alike(losses(fsdp), losses(ddp))
     one, two = (read_training(f / "checkpoints" / "last.ckpt") for f in (fsdp, ddp))
     assert any(each.startswith("discriminator.") for each in one["state_dict"])
+    # Adam makes steps of one size of gradients that are rounding alone.
     for key in ("state_dict", "ema", "optimizer_states"):
-        torch.testing.assert_close(one[key], two[key], atol=1e-6, rtol=1e-4)
+        torch.testing.assert_close(one[key], two[key], atol=1e-5, rtol=1e-3)
     rows = torch.load(fsdp / "checkpoints/last.ckpt/part-00000.ckpt", weights_only=True)
     assert {each.split("/")[0] for each in rows} == {"state_dict", "optimizer_states", "ema"}
     alone = ["trainer=cpu", "trainer.devices=1", "trainer.max_steps=6", f"ckpt={fsdp}"]
