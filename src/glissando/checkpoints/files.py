@@ -54,8 +54,7 @@ def locate(
         return found[-1]
     path = Path(name).expanduser()
     if path.is_dir() and not is_sharded(path):
-        for name in (WEIGHTS, "checkpoints/last.ckpt", "last.ckpt", MODEL):
-            inside = path / name
+        for inside in (path / n for n in (WEIGHTS, "checkpoints/last.ckpt", "last.ckpt", MODEL)):
             if inside.exists():
                 return path if inside.name == WEIGHTS else inside
         raise UserError(f"{flag}={path} holds no checkpoint (checkpoints/last.ckpt or {WEIGHTS})")

@@ -15,8 +15,8 @@ class Balancer(nn.Module):
 
     A term's gradient there, g, is divided by a moving average of its size |g| (its norm in a clip,
     averaged over clips): the whole is the sum of w / W g / <|g|>, w being the terms' weights and
-    W their sum (EnCodec: Defossez et al. 2022, arXiv:2210.13438, section 3.4). The
-    weights then say how much of a step each term decides, whatever its unit.
+    W their sum (EnCodec: Defossez et al. 2022, arXiv:2210.13438, section 3.4). The weights then
+    say how much of a step each term decides, whatever its unit.
 
     Args:
         names: of all terms that there may be.
@@ -32,7 +32,9 @@ class Balancer(nn.Module):
     def __init__(self, names: Iterable[str], decay: float = 0.999) -> None:
         super().__init__()
         if not 0 <= decay < 1:
-            raise UserError(f"balance={decay} must be a decay from 0 to below 1, or null")
+            raise UserError(
+                f"vae.balance or gan.balance={decay} must be a decay from 0 to below 1, or null"
+            )
         self.names, self.decay = list(names), decay
         self.register_buffer("total", torch.zeros(len(self.names), dtype=torch.float64))
         self.register_buffer("weight", torch.zeros(len(self.names), dtype=torch.float64))

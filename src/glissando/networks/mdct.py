@@ -70,8 +70,9 @@ class MDCT(nn.Module):
     def _dct4(self, x: Tensor) -> Tensor:
         """Orthonormal DCT-IV, its own inverse, of the last dimension.
 
-        By a complex FFT of half the size between two rotations (Britanak, Yip and Rao 2007,
-        "Discrete Cosine and Sine Transforms", section 4.4.3).
+        By a complex FFT of half the size between two rotations: with c(n) = x(2n) + i x(N-1-2n),
+        X(2k) - i X(N-1-2k) = sqrt(2/N) w(k) sum_n c(n) w(n) exp(-4 pi i nk / N), where
+        w(n) = exp(-i pi (n + 1/8) / N).
         """
         even, odd = (
             x.to(torch.promote_types(x.dtype, torch.float32)).unflatten(-1, (-1, 2)).unbind(-1)
