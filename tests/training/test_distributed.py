@@ -335,18 +335,21 @@ def assert_alike(one: list[tuple[str, ...]], two: list[tuple[str, ...]]) -> None
 def test_an_adversary_is_sharded_or_not(
     processes: Processes, name: str, network: list[str]
 ) -> None:
-    """Generator, adversary and both optimizers; and what was sharded goes on in one process."""
+    """Generator, adversary and both optimizers; and what was sharded goes on in one process.
+
+    Compared after the first step of both: Adam, and the balancer of a gradient of 1e-6, make
+    what is rounding there a hundred times larger in each further one.
+    """
     run = [*network, *CPU, "callbacks.checkpoint.save_top_k=0", "schedule.steps=6"]
     fsdp, ddp = (
-        processes(f"{name} {each}", *run, f"trainer={each}", "trainer.max_steps=4")
+        processes(f"{name} {each}", *run, f"trainer={each}", "trainer.max_steps=3")
         for each in ("fsdp", "ddp")
     )
     assert_alike(losses(fsdp), losses(ddp))
     one, two = (read_training(f / "checkpoints" / "last.ckpt") for f in (fsdp, ddp))
     assert any(each.startswith("discriminator.") for each in one["state_dict"])
-    # Adam makes steps of one size of gradients that are rounding alone.
     for key in ("state_dict", "ema", "optimizer_states"):
-        torch.testing.assert_close(one[key], two[key], atol=1e-5, rtol=1e-3)
+        torch.testing.assert_close(one[key], two[key], atol=1e-6, rtol=1e-4)
     rows = torch.load(fsdp / "checkpoints/last.ckpt/part-00000.ckpt", weights_only=True)
     assert {each.split("/")[0] for each in rows} == {"state_dict", "optimizer_states", "ema"}
     alone = ["trainer=cpu", "trainer.devices=1", "trainer.max_steps=6", f"ckpt={fsdp}"]
