@@ -1,4 +1,4 @@
-"""Shards on real servers: HTTP that fails in every way it can, and S3."""
+"""Shards on real servers: HTTP that fails in every way it can, S3 and GCS."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import logging
 import shutil
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 import servers
@@ -331,7 +333,16 @@ def test_an_index_from_elsewhere_cannot_mislead(tones, server, tmp_path):
         shutil.rmtree(bad)
 
 
-def test_s3(tones, coded, tmp_path, monkeypatch):
+class Bucket(NamedTuple):
+    """What the owner of a bucket ``music`` does: ``put(key, bytes)`` and ``remove(key)``."""
+
+    put: Callable[[str, bytes], Any]
+    remove: Callable[[str], Any]
+
+
+@pytest.fixture
+def s3(monkeypatch):
+    """Of an S3 that answers on loopback."""
     pytest.importorskip("s3fs")
     moto = pytest.importorskip("moto.server")
     import boto3
@@ -347,30 +358,59 @@ def test_s3(tones, coded, tmp_path, monkeypatch):
             monkeypatch.setenv(name, value)
         client = boto3.client("s3")
         client.create_bucket(Bucket="music")
-        for name, root in (("set", tones), ("coded", coded)):
-            for path in root.rglob("*"):
-                if path.is_file():
-                    key = f"{name}/{path.relative_to(root).as_posix()}"
-                    client.upload_file(str(path), "music", key)
-        prepared = referred(tmp_path / "out", "s3://music/set")
-        assert same(batches(prepared), batches(tones))
-        assert same(batches(prepared, workers=2, position=12), batches(tones, position=12))
-        plain = referred(tmp_path / "plain", "s3://music/set/train/{000000..000004}.tar")
-        listed = referred(tmp_path / "listed", "s3://music/set/train/*.tar")
-        assert same(batches(plain), batches(listed))
-        cached = referred(tmp_path / "c", "s3://music/set", cache=str(tmp_path / "cache"))
-        assert same(batches(cached), batches(tones))
-        there = referred(tmp_path / "z", "s3://music/coded")
-        assert latents(open_stream(there, "train", 0.2, 4)) == latents(
-            open_stream(coded, "train", 0.2, 4)
+        yield Bucket(
+            lambda key, content: client.put_object(Bucket="music", Key=key, Body=content),
+            lambda key: client.delete_object(Bucket="music", Key=key),
         )
-        client.delete_object(Bucket="music", Key="set/train/000001.tar")
-        missing = batches(prepared)
-        assert [len(batch) for batch in missing] == [4] * 9
-        with pytest.raises(UserError, match=r"data\.root=s3://music/nothing: no tars there"):
-            referred(tmp_path / "none", "s3://music/nothing")
     finally:
         server.stop()
+
+
+@pytest.fixture
+def gs(monkeypatch):
+    """Of a GCS that answers on loopback, as gcsfs sees it."""
+    # Before gcsfs is imported: it would ask by gRPC what kind of bucket it is, and wait for long.
+    monkeypatch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+    pytest.importorskip("gcsfs")
+    emulator = pytest.importorskip("gcp_storage_emulator.server")
+    import fsspec
+
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server = emulator.create_server("127.0.0.1", port, in_memory=True, default_bucket="music")
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
+    monkeypatch.setitem(fsspec.config.conf, "gcs", {"token": "anon", "skip_instance_cache": True})
+    with server:
+        files = fsspec.filesystem("gcs")
+        yield Bucket(
+            lambda key, content: files.pipe_file(f"music/{key}", content),
+            lambda key: files.rm(f"music/{key}"),
+        )
+
+
+@pytest.mark.parametrize("scheme", ["s3", pytest.param("gs", marks=pytest.mark.slow)])
+def test_a_bucket_is_read_as_a_folder_is(scheme, request, tones, coded, tmp_path):
+    bucket, music = request.getfixturevalue(scheme), f"{scheme}://music"
+    for name, root in (("set", tones), ("coded", coded)):
+        for path in root.rglob("*"):
+            if path.is_file():
+                bucket.put(f"{name}/{path.relative_to(root).as_posix()}", path.read_bytes())
+    prepared = referred(tmp_path / "out", f"{music}/set")
+    assert same(batches(prepared), batches(tones))
+    assert same(batches(prepared, workers=2, position=12), batches(tones, position=12))
+    plain = referred(tmp_path / "plain", f"{music}/set/train/{{000000..000004}}.tar")
+    listed = referred(tmp_path / "listed", f"{music}/set/train/*.tar")
+    assert same(batches(plain), batches(listed))
+    cached = referred(tmp_path / "c", f"{music}/set", cache=str(tmp_path / "cache"))
+    assert same(batches(cached), batches(tones))
+    there = referred(tmp_path / "z", f"{music}/coded")
+    assert latents(open_stream(there, "train", 0.2, 4)) == latents(
+        open_stream(coded, "train", 0.2, 4)
+    )
+    bucket.remove("set/train/000001.tar")
+    assert [len(batch) for batch in batches(prepared)] == [4] * 9
+    with pytest.raises(UserError, match=rf"data\.root={music}/nothing: no tars there"):
+        referred(tmp_path / "none", f"{music}/nothing")
 
 
 def mean(wave):
@@ -462,49 +502,6 @@ def test_latents_that_do_not_go_together(coded, tones, tmp_path, root, options, 
     with pytest.raises(UserError, match=line) as error:
         referred(tmp_path / "out", names, **options)
     assert "\n" not in str(error.value)
-
-
-@pytest.fixture
-def bucket(monkeypatch):
-    """An empty bucket ``gs://music`` of a GCS that answers on loopback, as gcsfs sees it."""
-    # Before gcsfs is imported: it would ask by gRPC what kind of bucket it is, and wait for long.
-    monkeypatch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
-    pytest.importorskip("gcsfs")
-    emulator = pytest.importorskip("gcp_storage_emulator.server")
-    import fsspec
-
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    server = emulator.create_server("127.0.0.1", port, in_memory=True, default_bucket="music")
-    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
-    monkeypatch.setitem(fsspec.config.conf, "gcs", {"token": "anon", "skip_instance_cache": True})
-    with server:
-        yield fsspec.filesystem("gcs")
-
-
-@pytest.mark.slow
-def test_gs(tones, coded, bucket, tmp_path):
-    for name, root in (("set", tones), ("coded", coded)):
-        for path in root.rglob("*"):
-            if path.is_file():
-                there = f"music/{name}/{path.relative_to(root).as_posix()}"
-                bucket.pipe_file(there, path.read_bytes())
-    prepared = referred(tmp_path / "out", "gs://music/set")
-    assert same(batches(prepared), batches(tones))
-    assert same(batches(prepared, workers=2, position=12), batches(tones, position=12))
-    plain = referred(tmp_path / "plain", "gs://music/set/train/{000000..000004}.tar")
-    listed = referred(tmp_path / "listed", "gs://music/set/train/*.tar")
-    assert same(batches(plain), batches(listed))
-    cached = referred(tmp_path / "c", "gs://music/set", cache=str(tmp_path / "cache"))
-    assert same(batches(cached), batches(tones))
-    there = referred(tmp_path / "z", "gs://music/coded")
-    assert latents(open_stream(there, "train", 0.2, 4)) == latents(
-        open_stream(coded, "train", 0.2, 4)
-    )
-    bucket.rm("music/set/train/000001.tar")
-    assert [len(batch) for batch in batches(prepared)] == [4] * 9
-    with pytest.raises(UserError, match=r"data\.root=gs://music/nothing: no tars there"):
-        referred(tmp_path / "none", "gs://music/nothing")
 
 
 @pytest.mark.slow
